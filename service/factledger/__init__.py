@@ -1,0 +1,1 @@
+"""factledger: an event-sourced ledger of attributed facts."""

@@ -1,0 +1,297 @@
+"""Answers: beliefs as the JSON-ready objects of the contract, the same for HTTP and the command line."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import orjson
+
+from factledger.core import belief, events, times
+from factledger.core.belief import Belief, Evidence, ValueBelief
+from factledger.core.context import Policy
+from factledger.core.timeline import Segment
+from factledger.reading import Coordinates, SlotBelief
+from factledger.store.log import Recorded
+
+Json = dict[str, Any]
+
+
+def instant(value: int | None) -> str | None:
+    """Return an instant as RFC 3339, or None where there is none or no bound."""
+    return None if value is None or value in (times.BEGINNING, times.FOREVER) else times.format_instant(value)
+
+
+def coordinates(pinned: Coordinates) -> Json:
+    """Return the read coordinates, all resolved."""
+    return {
+        "valid_at": times.format_instant(pinned.valid_at),
+        "at_size": pinned.size,
+        "known_at": instant(pinned.known_at),
+        "asserted_before": instant(pinned.asserted_before),
+        "identity_at_size": pinned.identity_at_size,
+        "method": pinned.method,
+        "when": pinned.when,
+    }
+
+
+def permalink(pinned: Coordinates, path: str, extra: Mapping[str, Any] | None = None) -> str:
+    """Return the question with every coordinate pinned: its answer is the same bytes for ever."""
+    query = {
+        **(extra or {}),
+        "valid_at": times.format_instant(pinned.valid_at),
+        "at_size": pinned.size,
+        "identity_at_size": pinned.identity_at_size,
+        "method": pinned.method,
+        "when": pinned.when,
+    }
+    if pinned.asserted_before is not None:
+        query["asserted_before"] = times.format_instant(pinned.asserted_before)
+    return f"/v1/ledgers/{pinned.ledger}/{path}?{urlencode(query)}"
+
+
+def entity_path(entity: str, view: str = "") -> str:
+    """Return an entity's path below its ledger; the id is percent-encoded, colons excepted."""
+    return f"entities/{quote(entity, safe=':')}{view}"
+
+
+def value_json(key: str) -> Any:
+    """Return the JSON value of a value's canonical key."""
+    return orjson.loads(key)
+
+
+def believed_slot(decided: Belief) -> Json:
+    """Return a slot's belief: cardinality, status, and values, best first."""
+    return {
+        "cardinality": "one" if decided.single else "many",
+        "status": decided.status,
+        "values": [_value(value) for value in decided.values],
+    }
+
+
+def _value(value: ValueBelief) -> Json:
+    stated = value.affirmations or value.denials
+    last = max(stated)
+    return {
+        "value": value_json(value.value),
+        "status": value.status,
+        "probability": value.probability,
+        "when": strength(value.strength),
+        "valid": _valid(last),
+        "last_asserted_at": times.format_instant(last.asserted_at),
+        "support": _witnesses(value.affirmations),
+        "opposition": _witnesses(value.denials),
+    }
+
+
+def strength(index: int | None) -> str | None:
+    """Return the word for how surely a value holds at the instant; None for a denied value."""
+    return None if index is None else belief.STRENGTHS[index]
+
+
+def _valid(evidence: Evidence) -> Json:
+    """Return the span of the latest word on a value: what it covers, and the text that it was given as."""
+    return {
+        "from": instant(evidence.starts_earliest),
+        "to": instant(evidence.ends_latest),
+        "edtf": evidence.assertion.valid,
+    }
+
+
+def _witnesses(evidence: Sequence[Evidence]) -> Json:
+    return {
+        "assertions": len(evidence),
+        "origins": len({e.voice.origin for e in evidence}),
+        "outlets": len({e.voice.outlet for e in evidence}),
+    }
+
+
+def segment(found: Segment) -> Json:
+    """Return one segment of a timeline."""
+    return {
+        "from": instant(found.begins),
+        "to": instant(found.ends),
+        "status": found.status,
+        "values": [
+            {"value": value_json(key), "status": status, "probability": probability, "when": strength(when)}
+            for key, status, probability, when in found.values
+        ],
+    }
+
+
+def policy(stated: Policy, method: str) -> Json:
+    """Return the policy that a belief was weighed under."""
+    return {
+        "method": method,
+        "parameters": {
+            "reliability": dict(stated.reliability),
+            "certainty": dict(stated.certainty),
+            "accept": stated.accept,
+            "change": stated.change,
+            "min_origins": stated.min_origins,
+        },
+        "position": stated.position,
+    }
+
+
+def event(recorded: Recorded, *, in_force: bool) -> Json:
+    """Return a recorded event as a CloudEvent with the ledger's extension attributes."""
+    return {
+        **recorded.attributes(),
+        "datasalt": base64_text(recorded.salt),
+        "inforce": in_force,
+        "data": recorded.content(),
+    }
+
+
+def base64_text(raw: bytes) -> str:
+    """Return bytes in standard base64."""
+    return base64.b64encode(raw).decode()
+
+
+class Explanation:
+    """The answer to `why`: every piece of evidence in its role, with what it weighs and what displaced it."""
+
+    def __init__(self, believed: SlotBelief, recorded: Mapping[int, Recorded], rules: belief.Rules) -> None:
+        """Take a slot's belief and the recorded events that it names."""
+        self._believed, self._recorded, self._rules = believed, recorded, rules
+
+    @staticmethod
+    def positions(believed: SlotBelief) -> set[int]:
+        """Return the positions of all events that an explanation shows."""
+        slot = believed.slot
+        return {e.position for e in (*slot.evidence, *slot.retracted)} | set(believed.removed_by.values())
+
+    def render(self, instant: int) -> Json:
+        """Return status, sentence, values with evidence for and against, and what does not count and why."""
+        decided, slot = self._believed.belief, self._believed.slot
+        return {
+            "status": decided.status,
+            "sentence": sentence(decided),
+            "values": [
+                {
+                    "value": value_json(value.value),
+                    "status": value.status,
+                    "probability": value.probability,
+                    "score": value.score,
+                    "when": strength(value.strength),
+                    "for": [self._evidence(e, weight) for e, weight in self._weights(value.affirmations)],
+                    "against": [self._evidence(e, weight) for e, weight in self._weights(value.denials)],
+                }
+                for value in decided.values
+            ],
+            "superseded": [
+                {**self._evidence(e), "by": self._cause(by.position)} for e, by in decided.superseded
+            ],
+            "outdated": [{**self._evidence(e), "by": self._cause(by.position)} for e, by in decided.outdated],
+            "not_in_force": [
+                {
+                    **self._evidence(e),
+                    "because": self._cause(self._believed.removed_by[e.position]),
+                }
+                for e in slot.retracted
+            ],
+            "no_surety": [self._evidence(e) for e in slot.muted if e.covers(instant)],
+        }
+
+    def _weights(self, side: Sequence[Evidence]) -> Iterable[tuple[Evidence, float]]:
+        """Yield each piece of evidence with the ln LR of the stance that it belongs to."""
+        by_origin: dict[str, list[Evidence]] = {}
+        for e in side:
+            by_origin.setdefault(e.voice.origin, []).append(e)
+        for e in side:
+            stance = by_origin[e.voice.origin]
+            affirmations, denials = (stance, []) if e.affirms else ([], stance)
+            yield (
+                e,
+                round(belief.stance_score(affirmations, denials, self._rules.wrong_values), belief.PLACES),
+            )
+
+    def _cause(self, position: int) -> Json:
+        event = self._recorded[position]
+        cause = {"position": position, "type": event.type, "source": event.source, "id": event.id}
+        if event.type == events.RETRACTION:
+            cause["reason"] = event.content()["reason"]
+        return cause
+
+    def _evidence(self, e: Evidence, weight: float | None = None) -> Json:
+        event = self._recorded[e.position]
+        data = event.content()
+        provenance = data["provenance"]
+        return {
+            "position": e.position,
+            "source": event.source,
+            "id": event.id,
+            "value": value_json(e.value),
+            "polarity": "affirms" if e.affirms else "denies",
+            "outlet": e.voice.outlet,
+            "origin": e.voice.origin,
+            "reliability": e.voice.reliability,
+            "q": round(e.voice.surety, belief.PLACES),
+            "weight": weight,
+            "valid": _valid(e),
+            "asserted_at": times.format_instant(e.asserted_at),
+            "certainty": data.get("certainty", "certain"),
+            "confidence": data.get("confidence", 1),
+            "document": provenance.get("document"),
+            "quote": provenance.get("evidence", {}).get("quote"),
+            "evidence": provenance.get("evidence"),
+        }
+
+
+_SENTENCES = {
+    "accepted": "{best} is accepted (P {p}): {support}{against}.",
+    "reported": "{best} is reported (P {p}): {support}, and nothing speaks against it{dropped}.",
+    "contested": "It is contested: {best} (P {p}) has {support}{against}.",
+    "outweighed": "What supports {best} (P {p}) is outweighed: {support}{against}.",
+    "denied": "{best} is denied (P {p}) by {opposition}; nobody affirms it{dropped}.",
+    "withdrawn": "Everything that was asserted about this instant has been withdrawn.",
+    "unknown": "Nothing in force says anything about this instant{dropped}.",
+}
+
+
+def sentence(decided: Belief) -> str:
+    """Return one plain sentence that says what is believed and on what it rests."""
+    dropped = []
+    if decided.outdated:
+        dropped.append(f"{_count(len(decided.outdated), 'assertion')} outdated")
+    if decided.superseded:
+        dropped.append(f"{_count(len(decided.superseded), 'assertion')} superseded")
+    filling = {"dropped": f" ({', '.join(dropped)})" if dropped else ""}
+    if decided.values:
+        best = decided.values[0]
+        against = []
+        if best.denials:
+            against.append(f"denied by {_origins(best.denials)}")
+        rivals = [v for v in decided.values[1:] if v.affirmations] if decided.single else []
+        if rivals:
+            against.append(f"against {_shown(rivals[0].value)} (P {rivals[0].probability:.3f})")
+        if len(rivals) > 1:
+            against.append(f"and {_count(len(rivals) - 1, 'other value')}")
+        filling |= {
+            "best": _shown(best.value),
+            "p": f"{best.probability:.3f}",
+            "support": _origins(best.affirmations),
+            "opposition": _origins(best.denials),
+            "against": (f", {', '.join(against)}" if against else "") + filling["dropped"],
+        }
+    return _SENTENCES[decided.status].format(**filling)
+
+
+def _shown(key: str) -> str:
+    value = value_json(key)
+    if isinstance(value, dict):
+        value = next(iter(value.values()))
+        if isinstance(value, dict):
+            value = f"{value['amount']} {value.get('unit', '')}".strip()
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _origins(evidence: Sequence[Evidence]) -> str:
+    return _count(len({e.voice.origin for e in evidence}), "independent origin")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,1 @@
+"""The pure core: semantics without I/O, clock, randomness or framework."""

@@ -1,0 +1,292 @@
+"""Context: what the ledger's own events say about identity, agents, vocabulary and policy at a size.
+
+Everything but the assertions themselves. It is rebuilt from the context events alone, so a replay to a date
+replays ratings, lineage, identity decisions and policy too. Source: belief.md.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from factledger.core import events, times
+from factledger.core.identity import Clusters, Judgement, Naming
+
+
+@dataclass(frozen=True, slots=True)
+class ContextEvent:
+    """An event other than an assertion, as far as belief needs it.
+
+    `targets` holds the positions of what a retraction targets, without assertions: those are looked up by slot.
+    """
+
+    position: int
+    type: str
+    data: Mapping[str, Any]
+    targets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What is declared about a predicate; the defaults are those of an undeclared one."""
+
+    cardinality: str = "many"
+    value_type: str = "any"
+    plausible_values: int = 10
+    lapse: int | None = None  # microseconds
+    data: Mapping[str, Any] = field(default_factory=dict)
+    position: int | None = None
+
+    @property
+    def single(self) -> bool:
+        """Tell whether the slot holds one value at a time."""
+        return self.cardinality == "one"
+
+
+UNDECLARED = Vocabulary()
+
+_RELIABILITY = {"A": 0.95, "B": 0.85, "C": 0.70, "D": 0.45, "E": 0.10, "F": 0.60, "unrated": 0.60}
+_CERTAINTY = {"certain": 1.0, "probable": 0.75, "possible": 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The parameters of belief; the defaults are the ledger's own before any `policy` event."""
+
+    method: str = "weighed"
+    reliability: Mapping[str, float] = field(default_factory=lambda: dict(_RELIABILITY))
+    certainty: Mapping[str, float] = field(default_factory=lambda: dict(_CERTAINTY))
+    accept: float = 0.65
+    change: float = 0.4
+    min_origins: int = 1
+    position: int | None = None
+
+    @classmethod
+    def from_event(cls, event: ContextEvent) -> Policy:
+        """Return the policy that an event states; whatever it leaves out takes the default."""
+        given = event.data.get("parameters", {})
+        default = cls()
+        return cls(
+            method=event.data.get("method", default.method),
+            reliability={**_RELIABILITY, **given.get("reliability", {})},
+            certainty={**_CERTAINTY, **given.get("certainty", {})},
+            accept=given.get("accept", default.accept),
+            change=given.get("change", default.change),
+            min_origins=given.get("min_origins", default.min_origins),
+            position=event.position,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A bulk retraction's criteria: all given must match; it matches assertions recorded before it only."""
+
+    position: int
+    criteria: Mapping[str, Any]
+
+    def could_touch(self, subjects: Sequence[str], predicate: str) -> bool:
+        """Tell whether any assertion of these subjects and this predicate could match."""
+        return (
+            self.criteria.get("predicate", predicate) == predicate
+            and (self.criteria.get("subject") or subjects[0]) in subjects
+        )
+
+    def matches(
+        self,
+        position: int,
+        subject: str,
+        predicate: str,
+        source: str,
+        outlet: str,
+        uri: str | None,
+        run: str | None,
+    ) -> bool:
+        """Tell whether the assertion with these posted ids is retracted by this rule."""
+        given = self.criteria
+        return (
+            given.get("from_position", 0) <= position < self.position
+            and position <= given.get("to_position", position)
+            and given.get("source", source) == source
+            and source.startswith(given.get("source_prefix", ""))
+            and given.get("outlet", outlet) == outlet
+            and ("document_uri" not in given or given["document_uri"] == uri)
+            and ("run" not in given or given["run"] == run)
+            and given.get("subject", subject) == subject
+            and given.get("predicate", predicate) == predicate
+        )
+
+
+def not_in_force(recorded: Sequence[ContextEvent]) -> set[int]:
+    """Return the positions that a retraction in force among `recorded` targets: one backward pass."""
+    dead: set[int] = set()
+    for event in reversed(recorded):
+        if event.targets and event.position not in dead:
+            dead.update(event.targets)
+    return dead
+
+
+class Context:
+    """Identity, agents, vocabulary and policy as of one size (identity perhaps of another)."""
+
+    def __init__(
+        self,
+        recorded: Sequence[ContextEvent],
+        judged: Sequence[ContextEvent],
+        first_named: Mapping[str, Naming],
+    ) -> None:
+        """Replay the context events at the read's size, and those at the size that identity is taken at."""
+        self.dead = not_in_force(recorded)
+        judged_dead = self.dead if judged is recorded else not_in_force(judged)
+        self.clusters = Clusters(
+            (
+                Judgement(event.position, tuple(event.data["entities"]), event.data["judgement"])
+                for event in judged
+                if event.type == events.IDENTITY and event.position not in judged_dead
+            ),
+            first_named,
+        )
+        self.policy = Policy()
+        self.rules: list[Where] = []
+        self._vocabulary: dict[str, Vocabulary] = {}
+        self._agents: dict[str, dict[str, Any]] = {}
+        for event in recorded:
+            if event.position not in self.dead:
+                self._apply(event)
+        self._origins: dict[str, str] = {}
+
+    def _apply(self, event: ContextEvent) -> None:
+        data = event.data
+        if event.type == events.AGENT:
+            # What was said last of any member holds for the cluster, so fields gather under the canonical id.
+            fields = self._agents.setdefault(self.canonical(data["agent"]), {})
+            for name in ("label", "reliability", "fidelity", "relays"):
+                if name in data:
+                    fields[name] = data[name]
+        elif event.type == events.PREDICATE:
+            self._vocabulary[data["predicate"]] = _vocabulary(event)
+        elif event.type == events.POLICY:
+            self.policy = Policy.from_event(event)
+        elif event.type == events.RETRACTION and "where" in data:
+            self.rules.append(Where(event.position, data["where"]))
+
+    def canonical(self, entity: str) -> str:
+        """Return the canonical id of an entity or agent."""
+        return self.clusters.canonical(entity)
+
+    def vocabulary(self, predicate: str) -> Vocabulary:
+        """Return what is declared about a predicate."""
+        return self._vocabulary.get(predicate, UNDECLARED)
+
+    def declared(self) -> Mapping[str, Vocabulary]:
+        """Return every declared predicate."""
+        return self._vocabulary
+
+    def agent(self, agent: str) -> Mapping[str, Any]:
+        """Return what holds of an agent's cluster: label, reliability, fidelity, relays, as far as stated."""
+        return self._agents.get(self.canonical(agent), {})
+
+    def origin(self, agent: str) -> str:
+        """Return the end of the relays from an agent; at a cycle, the first agent that is met again."""
+        known = self._origins.get(agent)
+        if known is None:
+            known = self._origins[agent] = self._end_of_relays(agent)[0]
+        return known
+
+    def _end_of_relays(self, agent: str) -> tuple[str, bool]:
+        here, met = self.canonical(agent), set[str]()
+        while here not in met:
+            met.add(here)
+            relayed = self._agents.get(here, {}).get("relays")
+            if relayed is None:
+                return here, False
+            here = self.canonical(relayed)
+        return here, True
+
+    def relay_cycle(self) -> str | None:
+        """Return an agent whose relays lead round in a circle, or None."""
+        return next((agent for agent in self._agents if self._end_of_relays(agent)[1]), None)
+
+    def reliability(self, agent: str) -> float:
+        """Return the reliability of a canonical agent in (0, 1)."""
+        rated = self._agents.get(agent, {}).get("reliability")
+        if isinstance(rated, int | float):
+            return float(rated)
+        return self.policy.reliability["unrated" if rated is None else rated]
+
+    def fidelity(self, agent: str) -> float:
+        """Return how faithfully an agent passes on what was said, in [0, 1]."""
+        stated = self._agents.get(self.canonical(agent), {}).get("fidelity")
+        return 1.0 if stated is None else float(stated)
+
+
+def _vocabulary(event: ContextEvent) -> Vocabulary:
+    data = event.data
+    value_type, lapse = data.get("value_type", "any"), data.get("lapse_days")
+    return Vocabulary(
+        cardinality=data["cardinality"],
+        value_type=value_type,
+        plausible_values=data.get("plausible_values", 1 if value_type == "boolean" else 10),
+        lapse=None if lapse is None else round(lapse * times.DAY),
+        data=data,
+        position=event.position,
+    )
+
+
+class ContextLog:
+    """All context events of a ledger up to a size, and the contexts that follow from prefixes of it.
+
+    It grows by `extend` only; contexts are immutable and kept for the most recent questions. Threads share it:
+    whoever extends it holds `lock`.
+    """
+
+    KEPT = 64
+
+    def __init__(self) -> None:
+        """Start before the first event."""
+        self.lock = threading.RLock()
+        self.size = 0  # of the ledger: every context event below it is here
+        self._recorded: list[ContextEvent] = []
+        self._positions: list[int] = []
+        self.first_named: dict[str, Naming] = {}  # of every id that a judgement names
+        self._kept: dict[tuple[int, int], Context] = {}
+
+    def extend(self, size: int, recorded: Sequence[ContextEvent], first_named: Mapping[str, Naming]) -> None:
+        """Take in the context events up to `size`, in order, and the first naming of the ids they judge."""
+        self._recorded.extend(recorded)
+        self._positions.extend(event.position for event in recorded)
+        self.first_named.update(first_named)
+        self.size = size
+
+    def events(self, from_size: int, to_size: int) -> Iterator[ContextEvent]:
+        """Yield the context events at positions from_size .. to_size - 1."""
+        yield from self._recorded[
+            bisect_left(self._positions, from_size) : bisect_left(self._positions, to_size)
+        ]
+
+    def at(self, size: int, identity_at_size: int | None = None) -> Context:
+        """Return the context as of a size, with identity as of another if asked."""
+        count = bisect_left(self._positions, size)
+        judged = count if identity_at_size is None else bisect_left(self._positions, identity_at_size)
+        with self.lock:
+            context = self._kept.pop((count, judged), None)
+            if context is None:
+                recorded = self._recorded[:count]
+                context = Context(
+                    recorded, recorded if judged == count else self._recorded[:judged], self.first_named
+                )
+                while len(self._kept) >= self.KEPT:
+                    del self._kept[next(iter(self._kept))]
+            self._kept[count, judged] = context
+            return context
+
+    def count(self, size: int) -> int:
+        """Return how many context events lie below a size: contexts of equal counts are equal."""
+        return bisect_left(self._positions, size)
+
+    def with_drafts(self, drafts: Sequence[ContextEvent], first_named: Mapping[str, Naming]) -> Context:
+        """Return the context that would follow if these events were recorded next."""
+        recorded = [*self._recorded, *drafts]
+        return Context(recorded, recorded, {**self.first_named, **first_named})

@@ -1,0 +1,419 @@
+"""The ledgers of one database, and the one deep door to each: append, believe, explain, replay, rebuild.
+
+Transactions begin and end here. Whatever appends has committed before it answers.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+
+import orjson
+
+from factledger import answers
+from factledger.answers import Explanation, Json
+from factledger.core import belief, events, times
+from factledger.core.context import ContextLog
+from factledger.core.errors import Category, LedgerError
+from factledger.core.timeline import Segment, segments
+from factledger.reading import Caches, Question, Snapshot
+from factledger.recording import Receipt, Recorder, Request, Sources
+from factledger.store import log, projections
+from factledger.store.engines import Database
+from factledger.store.projections import Entry, Projection, target_of
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_CHUNK = 5_000  # events projected in one go by a rebuild
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer in JSON, its permalink, and the size of the ledger it was computed on."""
+
+    body: bytes
+    permalink: str | None
+    size: int
+
+
+class Ledgers:
+    """All ledgers of a database."""
+
+    def __init__(
+        self, database: Database, sources: Sources, wait: Callable[[float], None] = time.sleep
+    ) -> None:
+        """Take an open, migrated database, and the clock and randomness that recording needs."""
+        self.database = database
+        self._sources = sources
+        self._wait = wait
+        self._open: dict[str, Ledger] = {}
+        self._lock = Lock()
+
+    def create(self, name: str, *, strict: bool = False) -> bool:
+        """Create a ledger; tell whether it is new.
+
+        Raises:
+            LedgerError: `ledger-name` if the name is not fit; `ledger-exists` if it is there with another setting.
+        """
+        if not _NAME.fullmatch(name):
+            raise LedgerError(
+                Category.INVALID,
+                "ledger-name",
+                "A ledger's name has 1 to 63 lower-case letters, digits, _ and -, starting with a letter or digit.",
+            )
+        with self.database.writing() as connection:
+            known = {head.ledger_id: head for head in log.heads(connection)}.get(name)
+            if known is None:
+                log.create(connection, name, strict=strict, created_at=self._sources.now())
+                return True
+        if known.strict != strict:
+            raise LedgerError(
+                Category.CONFLICT, "ledger-exists", "The ledger exists with another setting of `strict`."
+            )
+        return False
+
+    def names(self) -> list[str]:
+        """Return the names of all ledgers, sorted."""
+        with self.database.reading() as connection:
+            return [head.ledger_id for head in log.heads(connection)]
+
+    def get(self, name: str) -> Ledger:
+        """Return the door to a ledger.
+
+        Raises:
+            LedgerError: `ledger-not-found`.
+        """
+        with self._lock:
+            ledger = self._open.get(name)
+        if ledger is None:
+            with self.database.reading() as connection:
+                log.head(connection, name)
+            with self._lock:
+                ledger = self._open.setdefault(name, Ledger(self.database, name, self._sources, self._wait))
+        return ledger
+
+    def close(self) -> None:
+        """Keep what the memo has gathered, and close the database."""
+        for ledger in self._open.values():
+            ledger.save_memo()
+        self.database.close()
+
+
+class Ledger:
+    """One ledger. Safe to share between threads."""
+
+    def __init__(
+        self, database: Database, name: str, sources: Sources, wait: Callable[[float], None]
+    ) -> None:
+        """Take an existing ledger of a database."""
+        self.name = name
+        self._database, self._sources, self._wait = database, sources, wait
+        self._caches = Caches()
+        self._contexts: dict[int, ContextLog] = {}  # by generation
+        self._lock = Lock()
+
+    # --- appending
+
+    def append(self, requests: Sequence[Request]) -> list[Receipt | LedgerError]:
+        """Record requests in one transaction and return, once it is on disk, what happened to each.
+
+        Each request is all or nothing; a refused one does not disturb the others.
+
+        Raises:
+            LedgerError: `database-unavailable` if the transaction failed as a whole. After a broken connection
+                it is unknown whether it was stored; the same ids may always be sent again.
+        """
+        with self._database.writing() as connection:
+            head = log.head(connection, self.name, lock=True)
+            recorder = Recorder(connection, head, self._context_log(head.generation), self._sources)
+            return recorder.record(requests)
+
+    def append_one(self, request: Request) -> Receipt:
+        """Record one request in a transaction of its own.
+
+        Raises:
+            LedgerError: whatever the request was refused for.
+        """
+        outcome = self.append([request])[0]
+        if isinstance(outcome, LedgerError):
+            raise outcome
+        return outcome
+
+    # --- reading
+
+    def describe(self) -> Json:
+        """Return name, size, time and root of the log, and how far it is projected."""
+        with self._database.reading() as connection:
+            head = log.head(connection, self.name)
+        return {
+            "ledger": self.name,
+            "strict": head.strict,
+            "created_at": times.format_instant(head.created_at),
+            "size": head.size,
+            "recorded_at": times.format_instant(head.recorded_at) if head.size else None,
+            "root": answers.base64_text(head.frontier.root()),
+            "projected_size": head.projected_size,
+        }
+
+    def size(self) -> int:
+        """Return how many events are recorded."""
+        with self._database.reading() as connection:
+            return log.head(connection, self.name).size
+
+    @contextmanager
+    def snapshot(self, question: Question, min_size: int | None = None) -> Iterator[Snapshot]:
+        """Yield the ledger as of a question's coordinates; with `min_size`, wait up to 5 s for that size.
+
+        Raises:
+            LedgerError: `size-not-reached`, `size-out-of-range`.
+        """
+        for attempt in range(51):
+            with self._database.reading() as connection:
+                head = log.head(connection, self.name)
+                if min_size is None or head.projected_size >= min_size:
+                    contexts = self._context_log(head.generation)
+                    yield Snapshot(connection, head, contexts, self._caches, question, self._sources.now())
+                    return
+            if attempt < 50:
+                self._wait(0.1)
+        raise LedgerError(
+            Category.UNAVAILABLE,
+            "size-not-reached",
+            "The ledger has not reached `min_size` within 5 seconds; try again.",
+            retry_after=1,
+        )
+
+    def entity(self, entity: str, question: Question, min_size: int | None = None) -> Answer:
+        """Return the believed state of an entity at one valid instant, slot by slot.
+
+        A memo hit costs one seek a slot; anything else one index range, in proportion to the slot.
+
+        Raises:
+            LedgerError: `entity-not-found`, and those of `snapshot`.
+        """
+        with self.snapshot(question, min_size) as snapshot:
+            canonical, members = snapshot.members(entity)
+            facts = {
+                predicate: orjson.Fragment(body)
+                for predicate, body in snapshot.facts(members, canonical, answers.believed_slot)
+            }
+            pinned = snapshot.coordinates
+        link = answers.permalink(pinned, answers.entity_path(entity))
+        body = {
+            "entity": entity,
+            "canonical": canonical,
+            "members": members,
+            "coordinates": answers.coordinates(pinned),
+            "permalink": link,
+            "facts": facts,
+        }
+        return Answer(orjson.dumps(body), link, pinned.size)
+
+    def timeline(
+        self, entity: str, predicate: str | None, question: Question, min_size: int | None = None
+    ) -> Answer:
+        """Return belief over all of valid time as maximal segments, for one predicate or for each.
+
+        Raises:
+            LedgerError: as `entity`.
+        """
+        with self.snapshot(question, min_size) as snapshot:
+            canonical, members = snapshot.members(entity)
+            found = {}
+            for name, states in snapshot.states(members).items():
+                if predicate in (None, name):
+                    slot = snapshot.slot(members, name, states)
+                    found[name] = segments(slot, snapshot.coordinates.weakest)
+            if predicate is not None and predicate not in found:
+                found[predicate] = [Segment(times.BEGINNING, times.FOREVER, "unknown", ())]
+            pinned = snapshot.coordinates
+        extra = {} if predicate is None else {"predicate": predicate}
+        link = answers.permalink(pinned, answers.entity_path(entity, "/timeline"), extra)
+        shown = {name: [answers.segment(s) for s in found[name]] for name in found}
+        body: Json = {
+            "entity": entity,
+            "canonical": canonical,
+            "coordinates": answers.coordinates(pinned),
+            "permalink": link,
+        }
+        if predicate is not None:
+            body |= {"predicate": predicate, "segments": shown[predicate]}
+        else:
+            body["timelines"] = [{"predicate": name, "segments": shown[name]} for name in shown]
+        return Answer(orjson.dumps(body), link, pinned.size)
+
+    def why(self, entity: str, predicate: str, question: Question, min_size: int | None = None) -> Answer:
+        """Return why a slot is believed as it is: all evidence, what it weighs, and what does not count.
+
+        Raises:
+            LedgerError: as `entity`.
+        """
+        with self.snapshot(question, min_size) as snapshot:
+            canonical, _, found = snapshot.believe(entity, predicate)
+            pinned, rules = snapshot.coordinates, snapshot.rules(predicate)
+            shown: Json = dict.fromkeys(("values", "superseded", "outdated", "not_in_force", "no_surety"), [])
+            if found:
+                recorded = log.at_positions(snapshot.connection, self.name, Explanation.positions(found[0]))
+                shown = Explanation(found[0], recorded, rules).render(pinned.valid_at)
+            else:
+                unknown = belief.Belief("unknown", rules.single)
+                shown = {"status": "unknown", "sentence": answers.sentence(unknown), **shown}
+            stated = answers.policy(snapshot.context.policy, pinned.method)
+        link = answers.permalink(pinned, answers.entity_path(entity, "/why"), {"predicate": predicate})
+        body = {
+            "entity": entity,
+            "canonical": canonical,
+            "predicate": predicate,
+            "coordinates": answers.coordinates(pinned),
+            "permalink": link,
+            **shown,
+            "policy": stated,
+        }
+        return Answer(orjson.dumps(body), link, pinned.size)
+
+    # --- events
+
+    def event(self, position: int, question: Question) -> Answer:
+        """Return one event as recorded.
+
+        Raises:
+            LedgerError: `event-not-found`.
+        """
+        with self.snapshot(question) as snapshot:
+            recorded = log.at_positions(snapshot.connection, self.name, [position]).get(position)
+            if recorded is None or position >= snapshot.size:
+                raise LedgerError(
+                    Category.NOT_FOUND, "event-not-found", "No event is recorded at this position."
+                )
+            shown = answers.event(recorded, in_force=snapshot.in_force(recorded))
+            return Answer(orjson.dumps(shown), None, snapshot.size)
+
+    def events(
+        self, question: Question, *, from_position: int, limit: int, criteria: Mapping[str, str]
+    ) -> tuple[list[Json], int | None, int]:
+        """Return up to `limit` events from a position on, the position to go on from, and the size read at."""
+        with self.snapshot(question) as snapshot:
+            found = log.find(
+                snapshot.connection,
+                self.name,
+                snapshot.head.generation,
+                from_position=from_position,
+                to_position=snapshot.size,
+                limit=limit + 1,
+                criteria=criteria,
+            )
+            shown = [answers.event(e, in_force=snapshot.in_force(e)) for e in found[:limit]]
+            following = found[limit].position if len(found) > limit else None
+            return shown, following, snapshot.size
+
+    # --- projections
+
+    def rebuild(self, progress: Callable[[int, int], None] = lambda _done, _size: None) -> Json:
+        """Fill a new generation of the projections from the log alone, compare it with the old, and swap.
+
+        Reads and writes go on meanwhile; only the last few events are projected under the head's lock. The
+        memo starts empty. `progress(done, size)` is called after every few thousand events.
+        """
+        with self._database.reading() as connection:
+            before = log.head(connection, self.name)
+        fresh = Projection(self.name, before.generation + 1)
+        with self._database.writing() as connection:
+            fresh.drop(connection)  # what an interrupted rebuild left
+        done = 0
+        while True:
+            with self._database.reading() as connection:
+                size = log.head(connection, self.name).size
+                entries = self._entries(connection, done, min(size, done + _CHUNK))
+            if size - done <= _CHUNK // 10:
+                break
+            with self._database.writing() as connection:
+                fresh.apply(connection, entries)
+            done += len(entries)
+            progress(done, size)
+        with self._database.writing() as connection:
+            head = log.head(connection, self.name, lock=True)
+            fresh.apply(connection, self._entries(connection, done, head.size))
+            old = Projection(self.name, head.generation)
+            digests = old.digest(connection, head.size), fresh.digest(connection, head.size)
+            projections.advance(connection, self.name, head.size, fresh.generation)
+            old.drop(connection)
+        progress(head.size, head.size)
+        with self._lock:
+            self._contexts.pop(old.generation, None)
+        return {
+            "ledger": self.name,
+            "size": head.size,
+            "digest_before": digests[0],
+            "digest": digests[1],
+            "equal": digests[0] == digests[1],
+        }
+
+    def _entries(self, connection: Any, from_position: int, to_position: int) -> list[Entry]:
+        """Return stored events as projecting needs them, their targets looked up in the log."""
+        recorded = log.scan(connection, self.name, from_position, to_position)
+        parsed = [(event, event.attributes(), event.content()) for event in recorded]
+        refs: dict[int, list[events.Ref]] = {}
+        for event, attributes, data in parsed:
+            draft = events.Draft(event.type, event.source, event.id, attributes, data, event.data)
+            if found := draft.refs():
+                refs[event.position] = found
+        every = [ref for found in refs.values() for ref in found]
+        by_key = log.by_keys(connection, self.name, [ref for ref in every if not isinstance(ref, int)])
+        by_position = log.at_positions(connection, self.name, [ref for ref in every if isinstance(ref, int)])
+        entries = []
+        for event, attributes, data in parsed:
+            targets = {}
+            for ref in refs.get(event.position, ()):
+                target = by_position[ref] if isinstance(ref, int) else by_key[ref]
+                targets[target.position] = target_of(target)
+            entries.append(
+                Entry(
+                    event.position,
+                    event.recorded_at,
+                    event.type,
+                    event.source,
+                    attributes.get("time"),
+                    data,
+                    tuple(targets[position] for position in sorted(targets)),
+                )
+            )
+        return entries
+
+    def digest(self, size: int | None = None) -> str:
+        """Return the digest of the projections' rows up to a size."""
+        with self._database.reading() as connection:
+            head = log.head(connection, self.name)
+            return Projection(self.name, head.generation).digest(
+                connection, head.size if size is None else size
+            )
+
+    def save_memo(self) -> int:
+        """Write the beliefs that reads have worked out since the last call; return how many."""
+        with self._caches.lock:
+            unsaved, self._caches.unsaved = self._caches.unsaved, {}
+        if not unsaved:
+            return 0
+        with self._database.writing() as connection:
+            generation = log.head(connection, self.name).generation
+            memos = [
+                (entity, predicate, memo)
+                for (made_in, entity, predicate), memo in unsaved.items()
+                if made_in == generation
+            ]
+            Projection(self.name, generation).remember(connection, memos)
+        return len(memos)
+
+    def drop_memo(self) -> None:
+        """Forget every memo, on disk and in memory; no answer changes."""
+        with self._database.writing() as connection:
+            head = log.head(connection, self.name)
+            Projection(self.name, head.generation).forget(connection)
+        self._caches = Caches()
+
+    def _context_log(self, generation: int) -> ContextLog:
+        with self._lock:
+            return self._contexts.setdefault(generation, ContextLog())

@@ -1,0 +1,385 @@
+"""Reading: coordinates to a consistent snapshot, slots to belief, and the caches in between.
+
+A cache here never decides an answer: every entry is keyed by, or checked against, what it rests on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any
+
+import orjson
+from cachetools import LRUCache
+from sqlalchemy import Connection
+
+from factledger.core import belief, events, facts
+from factledger.core.belief import Assertion, Belief, Rules
+from factledger.core.context import ContextLog
+from factledger.core.errors import Category, Fault, LedgerError
+from factledger.store import log
+from factledger.store.projections import Projection, Remembered, Slot, SlotState
+
+MAX_NAMED_VOICES = 64  # a memo that rests on more is not checked against later ratings, but made anew
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Read coordinates as asked: None where the default is meant. Instants are microseconds."""
+
+    valid_at: int | None = None
+    known_at: int | None = None
+    at_size: int | None = None
+    asserted_before: int | None = None
+    identity_at_size: int | None = None
+    method: str | None = None
+    when: str = "possible"
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Read coordinates with everything pinned: the same coordinates have the same answer for ever."""
+
+    ledger: str
+    valid_at: int
+    size: int
+    known_at: int | None  # when the last of those events was recorded
+    asserted_before: int | None
+    identity_at_size: int
+    method: str
+    when: str
+
+    @property
+    def weakest(self) -> int:
+        """Return the weakest strength that counts."""
+        return belief.STRENGTHS.index(self.when)
+
+
+@dataclass(slots=True)
+class Caches:
+    """What is kept decoded, bounded by the number of assertions held; one per ledger and process."""
+
+    rows: LRUCache[Any, tuple[int, list[Assertion]]] = field(
+        default_factory=lambda: LRUCache(300_000, getsizeof=lambda kept: 1 + len(kept[1]))
+    )
+    slots: LRUCache[Any, belief.Slot] = field(
+        default_factory=lambda: LRUCache(300_000, getsizeof=lambda slot: 1 + len(slot.evidence))
+    )
+    memos: LRUCache[Any, Remembered] = field(default_factory=lambda: LRUCache(50_000))
+    unsaved: dict[tuple[int, str, str], Remembered] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotBelief:
+    """A slot's belief with what `why` needs beside it."""
+
+    predicate: str
+    slot: belief.Slot
+    belief: Belief
+    removed_by: Mapping[int, int]  # position not in force → position of what removed it
+
+
+class Snapshot:
+    """One ledger as of resolved coordinates, read within one database snapshot."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        head: log.Head,
+        contexts: ContextLog,
+        caches: Caches,
+        question: Question,
+        now: int,
+    ) -> None:
+        """Resolve the question against the head.
+
+        Raises:
+            LedgerError: `size-out-of-range` when it names a size that the ledger has not reached.
+        """
+        self.connection, self.head, self._contexts, self._caches = connection, head, contexts, caches
+        self.projection = Projection(head.ledger_id, head.generation)
+        size = head.projected_size
+        if question.at_size is not None:
+            size = _within(question.at_size, size, "at_size")
+        elif question.known_at is not None:
+            size = min(size, log.size_known_at(connection, head, question.known_at))
+        judged = size
+        if question.identity_at_size is not None:
+            judged = _within(question.identity_at_size, head.projected_size, "identity_at_size")
+        self.projection.extend_context(connection, contexts, head.projected_size)
+        self.context = contexts.at(size, judged)
+        self.size = size
+        self._asked_method = question.method
+        last = log.at_positions(connection, head.ledger_id, [size - 1] if size else [])
+        self.coordinates = Coordinates(
+            head.ledger_id,
+            now if question.valid_at is None else question.valid_at,
+            size,
+            last[size - 1].recorded_at if size else None,
+            question.asserted_before,
+            judged,
+            question.method or self.context.policy.method,
+            question.when,
+        )
+
+    # --- entities and slots
+
+    def members(self, entity: str) -> tuple[str, tuple[str, ...]]:
+        """Return the canonical id and all ids of an entity's cluster.
+
+        Raises:
+            LedgerError: `entity-not-found` if nothing below the size names it.
+        """
+        canonical = self.context.canonical(entity)
+        named = self.projection.first_named(self.connection, [entity]).get(entity)
+        if named is None or named[0] >= self.size:
+            raise LedgerError(
+                Category.NOT_FOUND, "entity-not-found", "Nothing recorded up to this size names this entity."
+            )
+        return canonical, self.context.clusters.members(canonical)
+
+    def states(self, members: Sequence[str]) -> dict[str, list[SlotState]]:
+        """Return the slots of a cluster by predicate."""
+        found: dict[str, list[SlotState]] = {}
+        for state in self.projection.slots(self.connection, members, self.size):
+            found.setdefault(state.predicate, []).append(state)
+        return found
+
+    def rules(self, predicate: str) -> Rules:
+        """Return what decides in the slots of a predicate."""
+        return Rules.of(self.context.vocabulary(predicate), self.context.policy, self._asked_method)
+
+    def slot(self, members: Sequence[str], predicate: str, states: Sequence[SlotState]) -> belief.Slot:
+        """Return a slot of a cluster, ready to be weighed at any valid instant."""
+        changed = tuple((state.subject, state.last_assertion, state.last_touch) for state in states)
+        coordinates = self.coordinates
+        key = (
+            self.head.generation,
+            predicate,
+            changed,
+            self._contexts.count(self.size),
+            self._contexts.count(coordinates.identity_at_size),
+            coordinates.asserted_before,
+            self._asked_method,
+        )
+        with self._caches.lock:
+            kept = self._caches.slots.get(key)
+        if kept is None:
+            rows = [(s.subject, row) for s in states for row in self._rows(s)]
+            removed = self._removed(rows, predicate, any(s.last_touch is not None for s in states))
+            before = coordinates.asserted_before
+            said = [row for _, row in rows if before is None or row.asserted_at < before]
+            kept = belief.prepare(
+                (row for row in said if row.position not in removed) if removed else said,
+                (row for row in said if row.position in removed) if removed else (),
+                self.context,
+                self.rules(predicate),
+            )
+            with self._caches.lock:
+                self._caches.slots[key] = kept
+        return kept
+
+    def _rows(self, state: SlotState) -> list[Assertion]:
+        """Return a slot's assertions as posted, below the size; what is decoded already is not read again."""
+        key = (self.head.generation, state.subject, state.predicate)
+        with self._caches.lock:
+            upto, rows = self._caches.rows.get(key, (0, []))
+        if upto <= state.last_assertion:
+            added = self.projection.assertions(
+                self.connection, state.subject, state.predicate, upto, self.size
+            )
+            rows = [*rows, *added]
+            with self._caches.lock:
+                self._caches.rows.pop(key, None)
+                if len(rows) < self._caches.rows.maxsize:
+                    self._caches.rows[key] = (self.size, rows)
+        if rows and rows[-1].position >= self.size:
+            return rows[: bisect_left(rows, self.size, key=lambda row: row.position)]
+        return rows
+
+    # --- in force
+
+    def _removed(
+        self, rows: Sequence[tuple[str, Assertion]], predicate: str, touched: bool
+    ) -> dict[int, int]:
+        """Return the positions of those not in force, each with the first position that removes it."""
+        subjects = sorted({subject for subject, _ in rows})
+        removed: dict[int, int] = {}
+        if not rows:
+            return removed
+        for rule in self.context.rules:
+            if rule.could_touch(subjects, predicate):
+                for subject, row in rows:
+                    if row.position not in removed and _matches(rule, subject, predicate, row):
+                        removed[row.position] = rule.position
+        if touched:
+            positions = [row.position for _, row in rows]
+            for target, by, correction in self.projection.retracted_by(self.connection, positions, self.size):
+                if self._stands(by, correction) and by < removed.get(target, self.size):
+                    removed[target] = by
+        return removed
+
+    def _stands(self, position: int, correction: Slot | None) -> bool:
+        """Tell whether a retraction, or a correcting assertion in this slot, is in force itself."""
+        if correction is None:
+            return position not in self.context.dead
+        subject, predicate = correction
+        row = self.projection.assertions(self.connection, subject, predicate, position, position + 1)[0]
+        before = self.coordinates.asserted_before
+        if before is not None and row.asserted_at >= before:
+            return False
+        if any(_matches(rule, subject, predicate, row) for rule in self.context.rules):
+            return False
+        # Each step goes to a later position, so this ends.
+        return not any(
+            self._stands(by, via)
+            for _, by, via in self.projection.retracted_by(self.connection, [position], self.size)
+        )
+
+    def in_force(self, event: log.Recorded) -> bool:
+        """Tell whether a recorded event is in force as of these coordinates."""
+        if event.type != events.ASSERTION:
+            return event.position not in self.context.dead
+        data = event.content()
+        return self._stands(event.position, (data["subject"], data["predicate"]))
+
+    # --- belief
+
+    def believe(
+        self, entity: str, predicate: str | None = None
+    ) -> tuple[str, tuple[str, ...], list[SlotBelief]]:
+        """Return canonical id, members and the belief in every slot (or one) of an entity, by predicate."""
+        canonical, members = self.members(entity)
+        found = []
+        for name, states in self.states(members).items():
+            if predicate in (None, name):
+                slot = self.slot(members, name, states)
+                decided = slot.believe(self.coordinates.valid_at, self.coordinates.weakest)
+                found.append(SlotBelief(name, slot, decided, self.removed_by(name, states, slot)))
+        return canonical, members, found
+
+    def removed_by(self, predicate: str, states: Sequence[SlotState], slot: belief.Slot) -> Mapping[int, int]:
+        """Return what removed each assertion of a slot that is not in force."""
+        if not slot.retracted:
+            return {}
+        rows = [(s.subject, row) for s in states for row in self._rows(s)]
+        return self._removed(rows, predicate, touched=True)
+
+    def facts(self, members: Sequence[str], canonical: str, render: Any) -> Iterator[tuple[str, bytes]]:
+        """Yield (predicate, JSON of the belief in it), from the memo where it holds.
+
+        `render(Belief)` makes the JSON-ready object of a slot. Only the ledger's own method and the default
+        coordinates besides valid_at and size are remembered.
+        """
+        coordinates = self.coordinates
+        plain = (
+            self._asked_method is None
+            and coordinates.asserted_before is None
+            and coordinates.identity_at_size == self.size
+            and coordinates.when == "possible"
+        )
+        for predicate, states in self.states(members).items():
+            last = max(max(s.last_assertion, s.last_touch or 0) for s in states)
+            memo = self._recall(canonical, members, predicate, last) if plain else None
+            if memo is None:
+                slot = self.slot(members, predicate, states)
+                body = orjson.dumps(render(slot.believe(coordinates.valid_at, coordinates.weakest)))
+                if plain:
+                    self._remember(canonical, members, predicate, slot, body)
+            else:
+                body = memo.body
+            yield predicate, body
+
+    def _recall(
+        self, canonical: str, members: Sequence[str], predicate: str, last_change: int
+    ) -> Remembered | None:
+        """Return a memo that still holds: nothing in the slot changed since, nor anything that it rests on."""
+        key = (self.head.generation, canonical, predicate)
+        instant = self.coordinates.valid_at
+        with self._caches.lock:
+            memo = self._caches.memos.get(key)
+        if (
+            memo is None
+            or not last_change < memo.size <= self.size
+            or not memo.valid_from <= instant < memo.valid_to
+        ):
+            memo = self.projection.remembered(self.connection, canonical, predicate, self.size, instant)
+            if memo is None or memo.size <= last_change:
+                return None
+        if self._contexts.count(memo.size) != self._contexts.count(self.size):
+            basis = orjson.loads(memo.basis)
+            if basis is None:
+                return None
+            voices = [tuple(voice) for voice in basis["voices"]]
+            if basis["digest"] != self._digest(members, predicate, voices, basis["values"]):
+                return None
+        with self._caches.lock:
+            self._caches.memos[key] = memo
+        return memo
+
+    def _remember(
+        self, canonical: str, members: Sequence[str], predicate: str, slot: belief.Slot, body: bytes
+    ) -> None:
+        begins, ends = slot.piece(self.coordinates.valid_at)
+        everything = (*slot.evidence, *slot.muted, *slot.retracted)
+        voices = sorted({(e.assertion.speaker, e.assertion.outlet, e.assertion.source) for e in everything})
+        values = sorted({e.assertion.value_key for e in everything if facts.entity_of(e.assertion.value_key)})
+        basis = None
+        if len(voices) + len(values) <= MAX_NAMED_VOICES:
+            digest = self._digest(members, predicate, voices, values)
+            basis = {"voices": voices, "values": values, "digest": digest}
+        memo = Remembered(self.size, begins, ends, orjson.dumps(basis), body)
+        key = (self.head.generation, canonical, predicate)
+        with self._caches.lock:
+            self._caches.memos[key] = memo
+            if len(self._caches.unsaved) < 10_000:
+                self._caches.unsaved[key] = memo
+
+    def _digest(
+        self,
+        members: Sequence[str],
+        predicate: str,
+        voices: Iterable[tuple[str, ...]],
+        values: Iterable[str],
+    ) -> str:
+        """Return a digest of all that the context says about what a slot rests on."""
+        context = self.context
+        rests_on = (
+            members,
+            repr(context.vocabulary(predicate)),
+            repr(context.policy),
+            [
+                (
+                    context.origin(speaker),
+                    context.reliability(context.origin(speaker)),
+                    context.canonical(outlet),
+                    context.fidelity(outlet),
+                    context.fidelity(source),
+                )
+                for speaker, outlet, source in voices
+            ],
+            [belief.canonical_value(value, context) for value in values],
+            [rule.position for rule in context.rules if rule.could_touch(members, predicate)],
+        )
+        return hashlib.sha256(repr(rests_on).encode()).hexdigest()
+
+
+def _matches(rule: Any, subject: str, predicate: str, row: Assertion) -> bool:
+    return bool(
+        rule.matches(row.position, subject, predicate, row.source, row.outlet, row.document_uri, row.run)
+    )
+
+
+def _within(asked: int, size: int, name: str) -> int:
+    if not 0 <= asked <= size:
+        raise LedgerError(
+            Category.INVALID,
+            "size-out-of-range",
+            f"`{name}` must be a size that the ledger has reached: 0 to {size}.",
+            errors=[Fault(f"/{name}", f"must be an integer from 0 to {size}")],
+        )
+    return asked

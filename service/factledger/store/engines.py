@@ -1,0 +1,170 @@
+"""Connections: how to open SQLite and PostgreSQL so that a commit is on disk before it is acknowledged.
+
+The one place that knows which database it is. SQLite: one writer, WAL, synchronous=FULL, readers that cannot
+write. PostgreSQL: READ COMMITTED appends under the head row's lock, REPEATABLE READ reads.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from factledger.core.errors import Category, LedgerError
+
+READERS = 8
+BUSY_TIMEOUT_SECONDS = 10
+
+
+class Database:
+    """An open database: `writing()` for one transaction that appends, `reading()` for one consistent snapshot."""
+
+    def __init__(self, url: str) -> None:
+        """Open by SQLAlchemy URL; `sqlite:///file` and `postgresql+psycopg://…` are supported.
+
+        Raises:
+            LedgerError: `database-unsupported` for any other, and for an in-memory SQLite.
+        """
+        try:
+            parsed = make_url(url)
+        except Exception:  # SQLAlchemy raises its own kinds for unreadable URLs
+            raise _unsupported() from None
+        if parsed.get_backend_name() == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        elif parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+            raise _unsupported()
+        self.dialect = parsed.get_backend_name()
+        self.url = parsed
+        self._one_writer = threading.Lock() if self.dialect == "sqlite" else None
+        if self.dialect == "sqlite":
+            assert parsed.database is not None
+            Path(parsed.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
+            self._writer = _sqlite(parsed, size=1, query_only=False, begin="BEGIN IMMEDIATE")
+            self._reader = _sqlite(parsed, size=READERS, query_only=True, begin="BEGIN")
+        else:
+            self._writer = create_engine(
+                parsed, isolation_level="READ COMMITTED", pool_size=4, max_overflow=0, pool_pre_ping=True
+            )
+            event.listen(self._writer, "connect", _demand_durability)
+            self._reader = create_engine(
+                parsed,
+                isolation_level="REPEATABLE READ",
+                pool_size=READERS,
+                max_overflow=0,
+                pool_pre_ping=True,
+            )
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Yield a connection in one transaction: committed, and on disk, when the block ends; else rolled back."""
+        with _reported():
+            if self._one_writer is None:
+                with self._writer.begin() as connection:
+                    yield connection
+            else:
+                with self._one_writer, self._writer.begin() as connection:
+                    yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Yield a connection that sees one snapshot of the database for the whole block and cannot write."""
+        with _reported(), self._reader.connect() as connection:
+            if self.dialect == "postgresql":
+                connection = connection.execution_options(postgresql_readonly=True)
+            yield connection
+
+    @property
+    def engine(self) -> Engine:
+        """The engine that writes, for migrations."""
+        return self._writer
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._reader.dispose()
+        self._writer.dispose()
+
+
+def _unsupported() -> LedgerError:
+    return LedgerError(
+        Category.INVALID,
+        "database-unsupported",
+        "The database URL must be sqlite:///FILE or postgresql://USER@HOST/NAME.",
+    )
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn a database that is not there, or is busy, into an error that says so; others pass as they are."""
+    try:
+        yield
+    except OperationalError as problem:
+        raise LedgerError(
+            Category.UNAVAILABLE,
+            "database-unavailable",
+            "The database cannot be reached or is busy. Retry; an append with the same ids.",
+            retry_after=1,
+        ) from problem
+    except DBAPIError as problem:
+        if problem.connection_invalidated:
+            raise LedgerError(
+                Category.UNAVAILABLE,
+                "database-unavailable",
+                "The connection to the database broke; whether the append is stored is unknown. "
+                "Retry with the same ids.",
+                retry_after=1,
+            ) from problem
+        raise
+
+
+def _sqlite(url: Any, *, size: int, query_only: bool, begin: str) -> Engine:
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=0,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False, "cached_statements": 512},
+    )
+
+    def connected(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say, not where the driver guesses
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",  # NORMAL loses acknowledged commits in a power cut
+            "secure_delete=ON",
+            "mmap_size=268435456",
+            "cache_size=-65536",
+            "temp_store=MEMORY",
+            f"query_only={'ON' if query_only else 'OFF'}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def began(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", began)
+    return engine
+
+
+def _demand_durability(connection: Any, _record: Any) -> None:
+    """Refuse a session whose commits may be lost: `synchronous_commit` must wait for the disk."""
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")
+    connection.commit()
+
+
+def is_durable(connection: Connection, dialect: str) -> bool:
+    """Tell whether a commit on this connection is flushed to disk before it returns."""
+    if dialect == "sqlite":
+        return int(connection.exec_driver_sql("PRAGMA synchronous").scalar_one()) >= 2
+    settings = connection.execute(
+        text("SELECT current_setting('fsync'), current_setting('synchronous_commit')")
+    ).one()
+    return settings[0] == "on" and settings[1] not in ("off", "local")

@@ -1,0 +1,293 @@
+"""The log: one totally ordered, append-only sequence of events a ledger.
+
+Positions come from the ledger's head row under its lock, never from a sequence, so that no position is skipped
+and none becomes visible before a smaller one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import Connection, Row, Select, insert, select, update
+
+from factledger.core import encoding, events, merkle
+from factledger.core.errors import Category, LedgerError
+from factledger.store import schema
+
+CHUNK = 500  # parameters in one IN list
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The head row of a ledger: how much there is, and what the next append continues from."""
+
+    ledger_id: str
+    strict: bool
+    created_at: int
+    size: int
+    recorded_at: int  # of the last event, or of the ledger's creation
+    frontier: merkle.Frontier
+    projected_size: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An event as it is stored: envelope and data are the canonical bytes that were hashed."""
+
+    position: int
+    type: str
+    source: str
+    id: str
+    recorded_at: int
+    envelope: bytes
+    data: bytes
+    salt: bytes
+
+    def content(self) -> dict[str, Any]:
+        """Return the data, parsed."""
+        parsed: dict[str, Any] = orjson.loads(self.data)
+        return parsed
+
+    def attributes(self) -> dict[str, Any]:
+        """Return the envelope, parsed: all but data, datasalt and inforce."""
+        parsed: dict[str, Any] = orjson.loads(self.envelope)
+        return parsed
+
+
+_COLUMNS = (
+    schema.events.c.position,
+    schema.events.c.type,
+    schema.events.c.source,
+    schema.events.c.id,
+    schema.events.c.recorded_at_us,
+    schema.events.c.envelope,
+    schema.events.c.data,
+    schema.events.c.salt,
+)
+
+
+def create(connection: Connection, ledger_id: str, *, strict: bool, created_at: int) -> None:
+    """Record a new, empty ledger; the caller has made sure that there is none of that name."""
+    connection.execute(
+        insert(schema.ledgers).values(
+            ledger_id=ledger_id,
+            strict=strict,
+            created_at_us=created_at,
+            size=0,
+            recorded_at_us=created_at,
+            frontier=b"",
+            projected_size=0,
+            generation=1,
+        )
+    )
+
+
+def head(connection: Connection, ledger_id: str, *, lock: bool = False) -> Head:
+    """Return the head of a ledger; with `lock`, no other append can move it until the transaction ends.
+
+    Raises:
+        LedgerError: `ledger-not-found`.
+    """
+    query = select(schema.ledgers).where(schema.ledgers.c.ledger_id == ledger_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    if row is None:
+        raise LedgerError(
+            Category.NOT_FOUND, "ledger-not-found", "There is no ledger of this name; create it with PUT."
+        )
+    return _head(row)
+
+
+def heads(connection: Connection) -> list[Head]:
+    """Return the heads of all ledgers, by name."""
+    return [_head(row) for row in connection.execute(select(schema.ledgers).order_by("ledger_id"))]
+
+
+def _head(row: Row[Any]) -> Head:
+    return Head(
+        row.ledger_id,
+        row.strict,
+        row.created_at_us,
+        row.size,
+        row.recorded_at_us,
+        merkle.Frontier.from_bytes(row.size, row.frontier),
+        row.projected_size,
+        row.generation,
+    )
+
+
+def seal(
+    draft: events.Draft,
+    data_bytes: bytes,
+    *,
+    ledger_id: str,
+    position: int,
+    recorded_at: int,
+    recorded_at_text: str,
+    recorded_by: str,
+    salt: bytes,
+) -> Recorded:
+    """Return the event as it will be stored: its envelope commits to position, times and salted content."""
+    envelope = {
+        **draft.attributes,
+        "ledger": ledger_id,
+        "position": position,
+        "recordedat": recorded_at_text,
+        "recordedby": recorded_by,
+        "datasha256": encoding.data_sha256(salt, data_bytes),
+    }
+    return Recorded(
+        position,
+        draft.type,
+        draft.source,
+        draft.id,
+        recorded_at,
+        encoding.canonical_bytes(envelope),
+        data_bytes,
+        salt,
+    )
+
+
+def append(connection: Connection, before: Head, recorded: Sequence[Recorded]) -> Head:
+    """Store events at the positions that follow the locked head, move the head, and return it.
+
+    A failed call leaves the transaction to be rolled back: nothing is stored.
+    """
+    frontier = before.frontier
+    for event in recorded:
+        frontier = frontier.append(merkle.leaf_hash(event.envelope))
+    connection.execute(
+        insert(schema.events),
+        [
+            {
+                "ledger_id": before.ledger_id,
+                "position": event.position,
+                "source": event.source,
+                "id": event.id,
+                "type": event.type,
+                "recorded_at_us": event.recorded_at,
+                "envelope": event.envelope,
+                "data": event.data,
+                "salt": event.salt,
+            }
+            for event in recorded
+        ],
+    )
+    after = Head(
+        before.ledger_id,
+        before.strict,
+        before.created_at,
+        recorded[-1].position + 1,
+        recorded[-1].recorded_at,
+        frontier,
+        before.projected_size,
+        before.generation,
+    )
+    connection.execute(
+        update(schema.ledgers)
+        .where(schema.ledgers.c.ledger_id == before.ledger_id)
+        .values(size=after.size, recorded_at_us=after.recorded_at, frontier=frontier.to_bytes())
+    )
+    return after
+
+
+def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """Yield the items in runs that fit one IN list."""
+    for start in range(0, len(items), CHUNK):
+        yield items[start : start + CHUNK]
+
+
+def at_positions(connection: Connection, ledger_id: str, positions: Iterable[int]) -> dict[int, Recorded]:
+    """Return the events at these positions, as far as they exist."""
+    found: dict[int, Recorded] = {}
+    for some in chunks(sorted(set(positions))):
+        query = select(*_COLUMNS).where(
+            schema.events.c.ledger_id == ledger_id, schema.events.c.position.in_(some)
+        )
+        found.update((row.position, Recorded(*row)) for row in connection.execute(query))
+    return found
+
+
+def by_keys(
+    connection: Connection, ledger_id: str, keys: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str], Recorded]:
+    """Return the events that producers know by these (source, id), as far as they exist."""
+    by_source: dict[str, set[str]] = {}
+    for source, event_id in keys:
+        by_source.setdefault(source, set()).add(event_id)
+    found: dict[tuple[str, str], Recorded] = {}
+    for source, ids in by_source.items():
+        for some in chunks(sorted(ids)):
+            query = select(*_COLUMNS).where(
+                schema.events.c.ledger_id == ledger_id,
+                schema.events.c.source == source,
+                schema.events.c.id.in_(some),
+            )
+            found.update(((row.source, row.id), Recorded(*row)) for row in connection.execute(query))
+    return found
+
+
+def scan(connection: Connection, ledger_id: str, from_position: int, to_position: int) -> list[Recorded]:
+    """Return the events at from_position .. to_position - 1, in order."""
+    query = (
+        select(*_COLUMNS)
+        .where(
+            schema.events.c.ledger_id == ledger_id,
+            schema.events.c.position >= from_position,
+            schema.events.c.position < to_position,
+        )
+        .order_by(schema.events.c.position)
+    )
+    return [Recorded(*row) for row in connection.execute(query)]
+
+
+def find(
+    connection: Connection,
+    ledger_id: str,
+    generation: int,
+    *,
+    from_position: int,
+    to_position: int,
+    limit: int,
+    criteria: Mapping[str, str],
+) -> list[Recorded]:
+    """Return up to `limit` events from a position on that meet all criteria, in order.
+
+    Criteria on what only assertions have (subject, predicate, outlet, document_uri) are answered from their
+    projection, by its indexes.
+    """
+    log, slots = schema.events, schema.assertions
+    query: Select[Any] = select(*_COLUMNS).where(log.c.ledger_id == ledger_id)
+    position = log.c.position
+    of_assertions = {name: value for name, value in criteria.items() if name not in ("type", "source")}
+    if of_assertions:
+        position = slots.c.position
+        query = query.join(
+            slots, (slots.c.ledger_id == log.c.ledger_id) & (slots.c.position == log.c.position)
+        ).where(slots.c.ledger_id == ledger_id, slots.c.generation == generation)
+        for name, value in of_assertions.items():
+            query = query.where(slots.c[name] == value)
+    if "source" in criteria:
+        query = query.where((slots if of_assertions else log).c.source == criteria["source"])
+    if "type" in criteria:
+        query = query.where(log.c.type == criteria["type"])
+        if criteria["type"] != events.ASSERTION:  # lets the planner use the partial index
+            query = query.where(log.c.type != events.ASSERTION)
+    query = query.where(position >= from_position, position < to_position)
+    return [Recorded(*row) for row in connection.execute(query.order_by(position).limit(limit))]
+
+
+def size_known_at(connection: Connection, before: Head, instant: int) -> int:
+    """Return the largest n whose events were all recorded at or before an instant, by bisection."""
+
+    def recorded_after(position: int) -> bool:
+        query = select(schema.events.c.recorded_at_us).where(
+            schema.events.c.ledger_id == before.ledger_id, schema.events.c.position == position
+        )
+        return int(connection.execute(query).scalar_one()) > instant
+
+    return bisect_left(range(before.size), True, key=recorded_after)
