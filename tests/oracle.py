@@ -174,9 +174,7 @@ def targets(event: Event, position: int, earlier: Event) -> bool:
     """Whether an event retracts or corrects an earlier one, if it is itself in force."""
     if is_a("retraction", event) and event["data"].get("where"):
         return matches(event["data"]["where"], position, earlier)
-    field = {"factledger.retraction.v1": "targets", "factledger.assertion.v1": "corrects"}.get(
-        event["type"], ""
-    )
+    field = {"factledger.retraction.v1": "targets", "factledger.assertion.v1": "corrects"}.get(event["type"], "")
     own_source, named = event["source"], (earlier["source"], earlier["id"])
     return any(
         ref == position if isinstance(ref, int) else (ref.get("source", own_source), ref["id"]) == named
@@ -474,8 +472,8 @@ def majority(slot: Slot, value: bytes) -> float:
 
 
 def latest(slot: Slot, value: bytes) -> float:
-    """1 for the value of the last that affirms; many: for each on which the last affirms."""
-    heard = [c for c in slot.counting if (c.affirms if slot.one else c.value == value)]
+    """1 for the value that the last counting assertion affirms; many: the last on that value."""
+    heard = [c for c in slot.counting if slot.one or c.value == value]
     last = max(heard, key=lambda c: (c.asserted_at, c.position), default=None)
     return 1.0 if last is not None and last.affirms and last.value == value else 0.0
 

@@ -188,9 +188,7 @@ def create_tables() -> None:
         sa.PrimaryKeyConstraint("ledger_id", "generation", "target", "position", name=op.f("pk_retractions")),
         sqlite_with_rowid=False,
     )
-    op.create_index(
-        "ix_retractions_position", "retractions", ["ledger_id", "generation", "position"], unique=False
-    )
+    op.create_index("ix_retractions_position", "retractions", ["ledger_id", "generation", "position"], unique=False)
     op.create_table(
         "slots",
         sa.Column("ledger_id", KEY, nullable=False),
@@ -208,8 +206,6 @@ def create_tables() -> None:
         sa.Column("subject", KEY, nullable=False),
         sa.Column("predicate", KEY, nullable=False),
         sa.Column("position", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint(
-            "ledger_id", "generation", "subject", "predicate", "position", name=op.f("pk_touches")
-        ),
+        sa.PrimaryKeyConstraint("ledger_id", "generation", "subject", "predicate", "position", name=op.f("pk_touches")),
         sqlite_with_rowid=False,
     )

@@ -13,6 +13,7 @@ from factledger.core import belief, events, times
 from factledger.core.belief import Belief, Evidence, ValueBelief
 from factledger.core.context import Policy
 from factledger.core.timeline import Segment
+from factledger.history import Change, Held
 from factledger.reading import Coordinates, SlotBelief
 from factledger.store.log import Recorded
 
@@ -27,7 +28,7 @@ def instant(value: int | None) -> str | None:
 def coordinates(pinned: Coordinates) -> Json:
     """Return the read coordinates, all resolved."""
     return {
-        "valid_at": times.format_instant(pinned.valid_at),
+        "valid_at": instant(pinned.valid_at),
         "at_size": pinned.size,
         "known_at": instant(pinned.known_at),
         "asserted_before": instant(pinned.asserted_before),
@@ -41,7 +42,7 @@ def permalink(pinned: Coordinates, path: str, extra: Mapping[str, Any] | None = 
     """Return the question with every coordinate pinned: its answer is the same bytes for ever."""
     query = {
         **(extra or {}),
-        "valid_at": times.format_instant(pinned.valid_at),
+        **({} if pinned.valid_at is None else {"valid_at": times.format_instant(pinned.valid_at)}),
         "at_size": pinned.size,
         "identity_at_size": pinned.identity_at_size,
         "method": pinned.method,
@@ -121,6 +122,31 @@ def segment(found: Segment) -> Json:
     }
 
 
+def change(found: Change, cause: Recorded) -> Json:
+    """Return one change of belief: what caused it, where in valid time, and both beliefs."""
+    return {
+        "position": found.position,
+        "recorded_at": times.format_instant(cause.recorded_at),
+        "cause": {"type": cause.type, "source": cause.source, "id": cause.id},
+        "predicate": found.predicate,
+        "valid": {"from": instant(found.begins), "to": instant(found.ends)},
+        "before": _held(found.before),
+        "after": _held(found.after),
+        "retroactive": found.begins < cause.recorded_at,
+    }
+
+
+def _held(held: Held) -> Json:
+    status, values = held
+    return {
+        "status": status,
+        "values": [
+            {"value": value_json(key), "status": of_value, "probability": probability}
+            for key, of_value, probability in values
+        ],
+    }
+
+
 def policy(stated: Policy, method: str) -> Json:
     """Return the policy that a belief was weighed under."""
     return {
@@ -164,7 +190,7 @@ class Explanation:
         slot = believed.slot
         return {e.position for e in (*slot.evidence, *slot.retracted)} | set(believed.removed_by.values())
 
-    def render(self, instant: int) -> Json:
+    def render(self, valid_at: int) -> Json:
         """Return status, sentence, values with evidence for and against, and what does not count and why."""
         decided, slot = self._believed.belief, self._believed.slot
         return {
@@ -182,9 +208,7 @@ class Explanation:
                 }
                 for value in decided.values
             ],
-            "superseded": [
-                {**self._evidence(e), "by": self._cause(by.position)} for e, by in decided.superseded
-            ],
+            "superseded": [{**self._evidence(e), "by": self._cause(by.position)} for e, by in decided.superseded],
             "outdated": [{**self._evidence(e), "by": self._cause(by.position)} for e, by in decided.outdated],
             "not_in_force": [
                 {
@@ -193,7 +217,7 @@ class Explanation:
                 }
                 for e in slot.retracted
             ],
-            "no_surety": [self._evidence(e) for e in slot.muted if e.covers(instant)],
+            "no_surety": [self._evidence(e) for e in slot.muted if e.covers(valid_at)],
         }
 
     def _weights(self, side: Sequence[Evidence]) -> Iterable[tuple[Evidence, float]]:

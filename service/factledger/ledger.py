@@ -5,19 +5,20 @@ Transactions begin and end here. Whatever appends has committed before it answer
 
 from __future__ import annotations
 
+import heapq
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
 import orjson
 
-from factledger import answers
+from factledger import answers, history
 from factledger.answers import Explanation, Json
-from factledger.core import belief, events, times
+from factledger.core import events, times
 from factledger.core.context import ContextLog
 from factledger.core.errors import Category, LedgerError
 from factledger.core.timeline import Segment, segments
@@ -29,6 +30,7 @@ from factledger.store.projections import Entry, Projection, target_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _CHUNK = 5_000  # events projected in one go by a rebuild
+_PAGE = 1_000  # subjects listed in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,7 @@ class Answer:
 class Ledgers:
     """All ledgers of a database."""
 
-    def __init__(
-        self, database: Database, sources: Sources, wait: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, database: Database, sources: Sources, wait: Callable[[float], None] = time.sleep) -> None:
         """Take an open, migrated database, and the clock and randomness that recording needs."""
         self.database = database
         self._sources = sources
@@ -71,9 +71,7 @@ class Ledgers:
                 log.create(connection, name, strict=strict, created_at=self._sources.now())
                 return True
         if known.strict != strict:
-            raise LedgerError(
-                Category.CONFLICT, "ledger-exists", "The ledger exists with another setting of `strict`."
-            )
+            raise LedgerError(Category.CONFLICT, "ledger-exists", "The ledger exists with another setting of `strict`.")
         return False
 
     def names(self) -> list[str]:
@@ -106,9 +104,7 @@ class Ledgers:
 class Ledger:
     """One ledger. Safe to share between threads."""
 
-    def __init__(
-        self, database: Database, name: str, sources: Sources, wait: Callable[[float], None]
-    ) -> None:
+    def __init__(self, database: Database, name: str, sources: Sources, wait: Callable[[float], None]) -> None:
         """Take an existing ledger of a database."""
         self.name = name
         self._database, self._sources, self._wait = database, sources, wait
@@ -213,9 +209,7 @@ class Ledger:
         }
         return Answer(orjson.dumps(body), link, pinned.size)
 
-    def timeline(
-        self, entity: str, predicate: str | None, question: Question, min_size: int | None = None
-    ) -> Answer:
+    def timeline(self, entity: str, predicate: str | None, question: Question, min_size: int | None = None) -> Answer:
         """Return belief over all of valid time as maximal segments, for one predicate or for each.
 
         Raises:
@@ -226,11 +220,11 @@ class Ledger:
             found = {}
             for name, states in snapshot.states(members).items():
                 if predicate in (None, name):
-                    slot = snapshot.slot(members, name, states)
+                    slot = snapshot.slot(name, states)
                     found[name] = segments(slot, snapshot.coordinates.weakest)
             if predicate is not None and predicate not in found:
                 found[predicate] = [Segment(times.BEGINNING, times.FOREVER, "unknown", ())]
-            pinned = snapshot.coordinates
+            pinned = replace(snapshot.coordinates, valid_at=question.valid_at)
         extra = {} if predicate is None else {"predicate": predicate}
         link = answers.permalink(pinned, answers.entity_path(entity, "/timeline"), extra)
         shown = {name: [answers.segment(s) for s in found[name]] for name in found}
@@ -255,13 +249,8 @@ class Ledger:
         with self.snapshot(question, min_size) as snapshot:
             canonical, _, found = snapshot.believe(entity, predicate)
             pinned, rules = snapshot.coordinates, snapshot.rules(predicate)
-            shown: Json = dict.fromkeys(("values", "superseded", "outdated", "not_in_force", "no_surety"), [])
-            if found:
-                recorded = log.at_positions(snapshot.connection, self.name, Explanation.positions(found[0]))
-                shown = Explanation(found[0], recorded, rules).render(pinned.valid_at)
-            else:
-                unknown = belief.Belief("unknown", rules.single)
-                shown = {"status": "unknown", "sentence": answers.sentence(unknown), **shown}
+            recorded = log.at_positions(snapshot.connection, self.name, Explanation.positions(found))
+            shown = Explanation(found, recorded, rules).render(snapshot.instant)
             stated = answers.policy(snapshot.context.policy, pinned.method)
         link = answers.permalink(pinned, answers.entity_path(entity, "/why"), {"predicate": predicate})
         body = {
@@ -275,6 +264,66 @@ class Ledger:
         }
         return Answer(orjson.dumps(body), link, pinned.size)
 
+    def history(
+        self,
+        entity: str,
+        predicate: str | None,
+        question: Question,
+        *,
+        from_size: int = 0,
+        limit: int = 50,
+        min_size: int | None = None,
+    ) -> Answer:
+        """Return how belief in an entity's slots changed, event by event, over all of valid time.
+
+        A change is of value set, status, probability or span; repeats that change none of them are left out.
+        `retroactive` says that it alters what is believed of a time before the event was recorded. With
+        `valid_at`, only changes that hold at that instant are given.
+
+        Raises:
+            LedgerError: as `entity`.
+        """
+        with self.snapshot(question, min_size) as snapshot:
+            canonical, _ = snapshot.members(entity)
+            page = history.changes(
+                snapshot, entity, predicate, from_size=from_size, limit=limit, valid_at=question.valid_at
+            )
+            causes = log.at_positions(snapshot.connection, self.name, {change.position for change in page.changes})
+            pinned = replace(snapshot.coordinates, valid_at=question.valid_at)
+        asked = {"predicate": predicate} if predicate is not None else {}
+        path = answers.entity_path(entity, "/history")
+        link = answers.permalink(pinned, path, {**asked, "from_size": from_size, "limit": limit})
+        following = page.following
+        body = {
+            "entity": entity,
+            "canonical": canonical,
+            "coordinates": answers.coordinates(pinned),
+            "permalink": link,
+            "changes": [answers.change(change, causes[change.position]) for change in page.changes],
+            "next": following and answers.permalink(pinned, path, {**asked, "from_size": following, "limit": limit}),
+        }
+        return Answer(orjson.dumps(body), link, pinned.size)
+
+    def entities(self, question: Question) -> Iterator[str]:
+        """Yield the canonical id of everything that anything was asserted about, in order, in bounded memory."""
+        with self.snapshot(question) as snapshot:
+            pinned = replace(question, known_at=None, at_size=snapshot.size)
+            merged = snapshot.merged()
+        joined = iter(sorted({canonical for canonical, subjects in merged.items() if subjects}))
+        absorbed = {member for subjects in merged.values() for member in subjects}
+        yield from heapq.merge(joined, (s for s in self._subjects(pinned) if s not in absorbed))
+
+    def _subjects(self, pinned: Question) -> Iterator[str]:
+        """Yield every subject as posted, in order, a page and a snapshot at a time."""
+        last = ""
+        while True:
+            with self.snapshot(pinned) as snapshot:
+                page = snapshot.projection.subjects(snapshot.connection, last, snapshot.size, _PAGE)
+            yield from page
+            if len(page) < _PAGE:
+                return
+            last = page[-1]
+
     # --- events
 
     def event(self, position: int, question: Question) -> Answer:
@@ -286,9 +335,7 @@ class Ledger:
         with self.snapshot(question) as snapshot:
             recorded = log.at_positions(snapshot.connection, self.name, [position]).get(position)
             if recorded is None or position >= snapshot.size:
-                raise LedgerError(
-                    Category.NOT_FOUND, "event-not-found", "No event is recorded at this position."
-                )
+                raise LedgerError(Category.NOT_FOUND, "event-not-found", "No event is recorded at this position.")
             shown = answers.event(recorded, in_force=snapshot.in_force(recorded))
             return Answer(orjson.dumps(shown), None, snapshot.size)
 
@@ -387,9 +434,7 @@ class Ledger:
         """Return the digest of the projections' rows up to a size."""
         with self._database.reading() as connection:
             head = log.head(connection, self.name)
-            return Projection(self.name, head.generation).digest(
-                connection, head.size if size is None else size
-            )
+            return Projection(self.name, head.generation).digest(connection, head.size if size is None else size)
 
     def save_memo(self) -> int:
         """Write the beliefs that reads have worked out since the last call; return how many."""

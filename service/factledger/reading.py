@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from copy import copy
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Any
 
@@ -44,7 +45,7 @@ class Coordinates:
     """Read coordinates with everything pinned: the same coordinates have the same answer for ever."""
 
     ledger: str
-    valid_at: int
+    valid_at: int | None  # None where all of valid time is answered for
     size: int
     known_at: int | None  # when the last of those events was recorded
     asserted_before: int | None
@@ -115,9 +116,10 @@ class Snapshot:
         self.size = size
         self._asked_method = question.method
         last = log.at_positions(connection, head.ledger_id, [size - 1] if size else [])
+        self.instant = now if question.valid_at is None else question.valid_at
         self.coordinates = Coordinates(
             head.ledger_id,
-            now if question.valid_at is None else question.valid_at,
+            self.instant,
             size,
             last[size - 1].recorded_at if size else None,
             question.asserted_before,
@@ -125,6 +127,16 @@ class Snapshot:
             question.method or self.context.policy.method,
             question.when,
         )
+
+    def at(self, size: int) -> Snapshot:
+        """Return the same question as of a smaller size; identity, unless it was pinned, moves along."""
+        clone = copy(self)
+        pinned = self.coordinates.identity_at_size
+        judged = size if pinned == self.size else pinned
+        clone.size = size
+        clone.context = self._contexts.at(size, judged)
+        clone.coordinates = replace(self.coordinates, size=size, known_at=None, identity_at_size=judged)
+        return clone
 
     # --- entities and slots
 
@@ -142,6 +154,27 @@ class Snapshot:
             )
         return canonical, self.context.clusters.members(canonical)
 
+    def related(self, entities: set[str]) -> set[str]:
+        """Return all ids that any judgement below the size, in force or not, ever joined with these."""
+        return self._contexts.related(entities, max(self.size, self.coordinates.identity_at_size))
+
+    def context_positions(self, subjects: set[str], predicate: str, agents: set[str], entities: set[str]) -> list[int]:
+        """Return the positions of context events below the size that may touch such a slot, rising."""
+        return self._contexts.touching(subjects, predicate, agents, entities, self.size)
+
+    def merged(self) -> dict[str, list[str]]:
+        """Return, for every cluster of several ids, those of them that something was asserted about."""
+        clusters = self.context.clusters.merged()
+        wanted = sorted(member for members in clusters.values() for member in members)
+        known = set(self.projection.known_subjects(self.connection, wanted, self.size))
+        return {canonical: [m for m in members if m in known] for canonical, members in clusters.items()}
+
+    def slot_of(self, entity: str, predicate: str) -> belief.Slot | None:
+        """Return an entity's slot as of this size, or None if nothing was asserted in it."""
+        members = self.context.clusters.members(self.context.canonical(entity))
+        states = self.states(members).get(predicate)
+        return None if states is None else self.slot(predicate, states)
+
     def states(self, members: Sequence[str]) -> dict[str, list[SlotState]]:
         """Return the slots of a cluster by predicate."""
         found: dict[str, list[SlotState]] = {}
@@ -153,7 +186,7 @@ class Snapshot:
         """Return what decides in the slots of a predicate."""
         return Rules.of(self.context.vocabulary(predicate), self.context.policy, self._asked_method)
 
-    def slot(self, members: Sequence[str], predicate: str, states: Sequence[SlotState]) -> belief.Slot:
+    def slot(self, predicate: str, states: Sequence[SlotState]) -> belief.Slot:
         """Return a slot of a cluster, ready to be weighed at any valid instant."""
         changed = tuple((state.subject, state.last_assertion, state.last_touch) for state in states)
         coordinates = self.coordinates
@@ -169,7 +202,7 @@ class Snapshot:
         with self._caches.lock:
             kept = self._caches.slots.get(key)
         if kept is None:
-            rows = [(s.subject, row) for s in states for row in self._rows(s)]
+            rows = [(s.subject, row) for s in states for row in self.rows(s)]
             removed = self._removed(rows, predicate, any(s.last_touch is not None for s in states))
             before = coordinates.asserted_before
             said = [row for _, row in rows if before is None or row.asserted_at < before]
@@ -183,15 +216,13 @@ class Snapshot:
                 self._caches.slots[key] = kept
         return kept
 
-    def _rows(self, state: SlotState) -> list[Assertion]:
+    def rows(self, state: SlotState) -> list[Assertion]:
         """Return a slot's assertions as posted, below the size; what is decoded already is not read again."""
         key = (self.head.generation, state.subject, state.predicate)
         with self._caches.lock:
             upto, rows = self._caches.rows.get(key, (0, []))
         if upto <= state.last_assertion:
-            added = self.projection.assertions(
-                self.connection, state.subject, state.predicate, upto, self.size
-            )
+            added = self.projection.assertions(self.connection, state.subject, state.predicate, upto, self.size)
             rows = [*rows, *added]
             with self._caches.lock:
                 self._caches.rows.pop(key, None)
@@ -203,9 +234,7 @@ class Snapshot:
 
     # --- in force
 
-    def _removed(
-        self, rows: Sequence[tuple[str, Assertion]], predicate: str, touched: bool
-    ) -> dict[int, int]:
+    def _removed(self, rows: Sequence[tuple[str, Assertion]], predicate: str, touched: bool) -> dict[int, int]:
         """Return the positions of those not in force, each with the first position that removes it."""
         subjects = sorted({subject for subject, _ in rows})
         removed: dict[int, int] = {}
@@ -236,8 +265,7 @@ class Snapshot:
             return False
         # Each step goes to a later position, so this ends.
         return not any(
-            self._stands(by, via)
-            for _, by, via in self.projection.retracted_by(self.connection, [position], self.size)
+            self._stands(by, via) for _, by, via in self.projection.retracted_by(self.connection, [position], self.size)
         )
 
     def in_force(self, event: log.Recorded) -> bool:
@@ -249,24 +277,19 @@ class Snapshot:
 
     # --- belief
 
-    def believe(
-        self, entity: str, predicate: str | None = None
-    ) -> tuple[str, tuple[str, ...], list[SlotBelief]]:
-        """Return canonical id, members and the belief in every slot (or one) of an entity, by predicate."""
+    def believe(self, entity: str, predicate: str) -> tuple[str, tuple[str, ...], SlotBelief]:
+        """Return canonical id, members and the belief in one slot, with what is behind it."""
         canonical, members = self.members(entity)
-        found = []
-        for name, states in self.states(members).items():
-            if predicate in (None, name):
-                slot = self.slot(members, name, states)
-                decided = slot.believe(self.coordinates.valid_at, self.coordinates.weakest)
-                found.append(SlotBelief(name, slot, decided, self.removed_by(name, states, slot)))
-        return canonical, members, found
+        states = self.states(members).get(predicate, [])
+        slot = self.slot(predicate, states)
+        decided = slot.believe(self.instant, self.coordinates.weakest)
+        return canonical, members, SlotBelief(predicate, slot, decided, self.removed_by(predicate, states, slot))
 
     def removed_by(self, predicate: str, states: Sequence[SlotState], slot: belief.Slot) -> Mapping[int, int]:
         """Return what removed each assertion of a slot that is not in force."""
         if not slot.retracted:
             return {}
-        rows = [(s.subject, row) for s in states for row in self._rows(s)]
+        rows = [(s.subject, row) for s in states for row in self.rows(s)]
         return self._removed(rows, predicate, touched=True)
 
     def facts(self, members: Sequence[str], canonical: str, render: Any) -> Iterator[tuple[str, bytes]]:
@@ -286,27 +309,21 @@ class Snapshot:
             last = max(max(s.last_assertion, s.last_touch or 0) for s in states)
             memo = self._recall(canonical, members, predicate, last) if plain else None
             if memo is None:
-                slot = self.slot(members, predicate, states)
-                body = orjson.dumps(render(slot.believe(coordinates.valid_at, coordinates.weakest)))
+                slot = self.slot(predicate, states)
+                body = orjson.dumps(render(slot.believe(self.instant, coordinates.weakest)))
                 if plain:
                     self._remember(canonical, members, predicate, slot, body)
             else:
                 body = memo.body
             yield predicate, body
 
-    def _recall(
-        self, canonical: str, members: Sequence[str], predicate: str, last_change: int
-    ) -> Remembered | None:
+    def _recall(self, canonical: str, members: Sequence[str], predicate: str, last_change: int) -> Remembered | None:
         """Return a memo that still holds: nothing in the slot changed since, nor anything that it rests on."""
         key = (self.head.generation, canonical, predicate)
-        instant = self.coordinates.valid_at
+        instant = self.instant
         with self._caches.lock:
             memo = self._caches.memos.get(key)
-        if (
-            memo is None
-            or not last_change < memo.size <= self.size
-            or not memo.valid_from <= instant < memo.valid_to
-        ):
+        if memo is None or not last_change < memo.size <= self.size or not memo.valid_from <= instant < memo.valid_to:
             memo = self.projection.remembered(self.connection, canonical, predicate, self.size, instant)
             if memo is None or memo.size <= last_change:
                 return None
@@ -321,10 +338,8 @@ class Snapshot:
             self._caches.memos[key] = memo
         return memo
 
-    def _remember(
-        self, canonical: str, members: Sequence[str], predicate: str, slot: belief.Slot, body: bytes
-    ) -> None:
-        begins, ends = slot.piece(self.coordinates.valid_at)
+    def _remember(self, canonical: str, members: Sequence[str], predicate: str, slot: belief.Slot, body: bytes) -> None:
+        begins, ends = slot.piece(self.instant)
         everything = (*slot.evidence, *slot.muted, *slot.retracted)
         voices = sorted({(e.assertion.speaker, e.assertion.outlet, e.assertion.source) for e in everything})
         values = sorted({e.assertion.value_key for e in everything if facts.entity_of(e.assertion.value_key)})
@@ -369,9 +384,7 @@ class Snapshot:
 
 
 def _matches(rule: Any, subject: str, predicate: str, row: Assertion) -> bool:
-    return bool(
-        rule.matches(row.position, subject, predicate, row.source, row.outlet, row.document_uri, row.run)
-    )
+    return bool(rule.matches(row.position, subject, predicate, row.source, row.outlet, row.document_uri, row.run))
 
 
 def _within(asked: int, size: int, name: str) -> int:

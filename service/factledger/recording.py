@@ -93,9 +93,7 @@ class _Staged:
 class Recorder:
     """Records requests on one ledger within the caller's write transaction."""
 
-    def __init__(
-        self, connection: Connection, head: log.Head, contexts: ContextLog, sources: Sources
-    ) -> None:
+    def __init__(self, connection: Connection, head: log.Head, contexts: ContextLog, sources: Sources) -> None:
         """Take the locked head; `contexts` is brought up to its size."""
         self._connection, self._head, self._contexts, self._sources = connection, head, contexts, sources
         self._projection = Projection(head.ledger_id, head.generation)
@@ -211,9 +209,7 @@ class Recorder:
             recorded_by=recorded_by,
             salt=self._sources.salt(),
         )
-        entry = Entry(
-            staged.size, recorded_at, draft.type, draft.source, draft.attributes.get("time"), data, targets
-        )
+        entry = Entry(staged.size, recorded_at, draft.type, draft.source, draft.attributes.get("time"), data, targets)
         staged.recorded.append(event)
         staged.entries.append(entry)
         staged.by_key[key] = event
@@ -230,13 +226,9 @@ class Recorder:
         for index, ref in enumerate(draft.refs()):
             event = self._find(ref)
             if event is None:
-                faults.append(
-                    Fault(draft.ref_pointer(index), "names no event that is recorded earlier in this ledger")
-                )
+                faults.append(Fault(draft.ref_pointer(index), "names no event that is recorded earlier in this ledger"))
             elif draft.type == events.ASSERTION and event.type != events.ASSERTION:
-                faults.append(
-                    Fault(draft.ref_pointer(index), "is no assertion; only assertions can be corrected")
-                )
+                faults.append(Fault(draft.ref_pointer(index), "is no assertion; only assertions can be corrected"))
             elif event.type == events.ERASURE:
                 faults.append(Fault(draft.ref_pointer(index), "is an erasure, which cannot be taken back"))
             else:
@@ -265,7 +257,9 @@ class Recorder:
         if vocabulary.value_type != "any":
             given = facts.value_type(draft.data["value"])
             if given != vocabulary.value_type:
-                detail = f"is of type {given}; the vocabulary declares this predicate's values as {vocabulary.value_type}"
+                detail = (
+                    f"is of type {given}; the vocabulary declares this predicate's values as {vocabulary.value_type}"
+                )
                 raise invalid([Fault("/data/value", detail)])
 
     def _context(self) -> Context:
@@ -281,9 +275,7 @@ class Recorder:
     def _context_of(self, count: int) -> Context:
         """Return the context once the first `count` of the staged context events are recorded."""
         context = self._staged.context[:count]
-        judged = {
-            entity for event in context if event.type == events.IDENTITY for entity in event.data["entities"]
-        }
+        judged = {entity for event in context if event.type == events.IDENTITY for entity in event.data["entities"]}
         named = self._projection.first_named(self._connection, judged)
         if missing := judged - named.keys():
             for entry in self._staged.entries:

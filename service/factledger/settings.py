@@ -65,9 +65,7 @@ def read_settings() -> Settings:
     try:
         settings = Settings()
     except ValidationError as problem:
-        faults += [
-            Fault(f"{PREFIX}{str(error['loc'][0]).upper()}", error["msg"]) for error in problem.errors()
-        ]
+        faults += [Fault(f"{PREFIX}{str(error['loc'][0]).upper()}", error["msg"]) for error in problem.errors()]
         settings = None
     if faults or settings is None:
         raise LedgerError(

@@ -45,9 +45,7 @@ def open_ledgers(database_url: str, sources: Sources | None = None) -> Ledgers:
 def configure_logging(settings: Settings) -> None:
     """Write log lines to standard error: JSON for machines or coloured text; never any event's content."""
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
     )
     structlog.configure(
         processors=[
@@ -57,15 +55,11 @@ def configure_logging(settings: Settings) -> None:
             structlog.processors.dict_tracebacks if settings.log_format == "json" else _as_it_is,
             renderer,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[settings.log_level.upper()]
-        ),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
 
 
-def _as_it_is(
-    _logger: object, _method: str, entry: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
+def _as_it_is(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
     return entry

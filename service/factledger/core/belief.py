@@ -156,9 +156,7 @@ def likelihood_ratio(affirms: bool, surety: float, reliability: float, wrong_val
     unheard = 1.0 - surety
     if affirms:
         noise = unheard / (wrong_values + 1)
-        return max(
-            1.0, (surety * reliability + noise) / (surety * (1.0 - reliability) / wrong_values + noise)
-        )
+        return max(1.0, (surety * reliability + noise) / (surety * (1.0 - reliability) / wrong_values + noise))
     noise = unheard / 2.0
     return min(1.0, (surety * (1.0 - reliability) + noise) / (surety * reliability + noise))
 
@@ -180,9 +178,7 @@ def probabilities(scores: Sequence[float], single: bool, wrong_values: int) -> l
     return [math.exp(s - peak) / total for s in scores]
 
 
-def prepare(
-    in_force: Iterable[Assertion], retracted: Iterable[Assertion], context: Context, rules: Rules
-) -> Slot:
+def prepare(in_force: Iterable[Assertion], retracted: Iterable[Assertion], context: Context, rules: Rules) -> Slot:
     """Return the slot that these assertions make in a context."""
     voices: dict[tuple[str, str, str, int, float], Voice] = {}
     values: dict[str, str] = {}
@@ -316,9 +312,7 @@ class Slot:
         """Return every instant at which belief in the slot may change, rising."""
         instants: set[int] = set()
         for e in (*self.evidence, *self.muted, *self.retracted):
-            instants.update(
-                (e.starts_earliest, e.starts_latest, e.asserted_at + 1, e.ends_earliest, e.ends_latest)
-            )
+            instants.update((e.starts_earliest, e.starts_latest, e.asserted_at + 1, e.ends_earliest, e.ends_latest))
         instants -= {BEGINNING, FOREVER}
         return sorted(instants)
 
@@ -456,11 +450,7 @@ class _Weighing:
                 e.starts_earliest <= last < e.ends_latest
                 and e.voice.strong
                 and ((e.value != b.value and self.rules.single) if e.affirms else e.value == b.value)
-                and not (
-                    self.weakest > POSSIBLE
-                    and e.covers(self.instant)
-                    and e.strength(self.instant) < self.weakest
-                )
+                and not (self.weakest > POSSIBLE and e.covers(self.instant) and e.strength(self.instant) < self.weakest)
             ):
                 return True
         return False
@@ -664,9 +654,7 @@ def stance_score(affirmations: Sequence[Evidence], denials: Sequence[Evidence], 
     )
 
 
-Weighed = tuple[
-    list[float], list[float], list[float]
-]  # scores, P, and what is negative if denials weigh more
+Weighed = tuple[list[float], list[float], list[float]]  # scores, P, and what is negative if denials weigh more
 
 
 def _weighed(stances: Sequence[_Stances], rules: Rules) -> Weighed:
@@ -694,10 +682,7 @@ def _majority(stances: Sequence[_Stances], rules: Rules) -> Weighed:
         everyone = set[str]().union(*voters)
         voters = [everyone] * len(stances)
     balance = [_balance(stance) for stance in stances]
-    chances = [
-        round(_origins(s.affirmations) / len(voting), PLACES)
-        for s, voting in zip(stances, voters, strict=True)
-    ]
+    chances = [round(_origins(s.affirmations) / len(voting), PLACES) for s, voting in zip(stances, voters, strict=True)]
     return balance, chances, balance
 
 

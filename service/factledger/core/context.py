@@ -262,9 +262,7 @@ class ContextLog:
 
     def events(self, from_size: int, to_size: int) -> Iterator[ContextEvent]:
         """Yield the context events at positions from_size .. to_size - 1."""
-        yield from self._recorded[
-            bisect_left(self._positions, from_size) : bisect_left(self._positions, to_size)
-        ]
+        yield from self._recorded[bisect_left(self._positions, from_size) : bisect_left(self._positions, to_size)]
 
     def at(self, size: int, identity_at_size: int | None = None) -> Context:
         """Return the context as of a size, with identity as of another if asked."""
@@ -274,9 +272,7 @@ class ContextLog:
             context = self._kept.pop((count, judged), None)
             if context is None:
                 recorded = self._recorded[:count]
-                context = Context(
-                    recorded, recorded if judged == count else self._recorded[:judged], self.first_named
-                )
+                context = Context(recorded, recorded if judged == count else self._recorded[:judged], self.first_named)
                 while len(self._kept) >= self.KEPT:
                     del self._kept[next(iter(self._kept))]
             self._kept[count, judged] = context
@@ -286,7 +282,59 @@ class ContextLog:
         """Return how many context events lie below a size: contexts of equal counts are equal."""
         return bisect_left(self._positions, size)
 
+    def related(self, ids: set[str], size: int) -> set[str]:
+        """Return these ids with all that any `same` judgement below a size, in force or not, joins to them."""
+        judged = [
+            set(event.data["entities"])
+            for event in self.events(0, size)
+            if event.type == events.IDENTITY and event.data["judgement"] == "same"
+        ]
+        return _closure(set(ids), judged)
+
+    def touching(
+        self, subjects: set[str], predicate: str, agents: set[str], entities: set[str], size: int
+    ) -> list[int]:
+        """Return the positions below a size of events that may touch a slot, rising.
+
+        The slot is given by its subjects, its predicate, and the agents and entities that it names.
+        """
+        recorded = list(self.events(0, size))
+        joined = [set(e.data["entities"]) for e in recorded if e.type == events.IDENTITY]
+        relayed = [
+            {e.data["agent"], e.data["relays"]}
+            for e in recorded
+            if e.type == events.AGENT and e.data.get("relays") is not None
+        ]
+        reached = _closure(subjects | agents | entities, [*joined, *relayed])
+        found: set[int] = set()
+        for event in recorded:
+            data = event.data
+            if (
+                event.type == events.POLICY
+                or (event.type == events.PREDICATE and data["predicate"] == predicate)
+                or (event.type == events.AGENT and data["agent"] in reached)
+                or (event.type == events.IDENTITY and not reached.isdisjoint(data["entities"]))
+                or ("where" in data and Where(event.position, data["where"]).could_touch(sorted(subjects), predicate))
+                or not found.isdisjoint(event.targets)
+            ):
+                found.add(event.position)
+        return sorted(found)
+
     def with_drafts(self, drafts: Sequence[ContextEvent], first_named: Mapping[str, Naming]) -> Context:
         """Return the context that would follow if these events were recorded next."""
         recorded = [*self._recorded, *drafts]
         return Context(recorded, recorded, {**self.first_named, **first_named})
+
+
+def _closure(start: set[str], groups: Sequence[set[str]]) -> set[str]:
+    """Return everything that can be reached from `start` through groups that share a member."""
+    by_member: dict[str, list[set[str]]] = {}
+    for group in groups:
+        for member in group:
+            by_member.setdefault(member, []).append(group)
+    reached, pending = set(start), list(start)
+    while pending:
+        for group in by_member.pop(pending.pop(), ()):
+            pending.extend(group - reached)
+            reached |= group
+    return reached

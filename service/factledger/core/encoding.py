@@ -29,33 +29,33 @@ def _malformed(detail: str, pointer: str = "") -> LedgerError:
     )
 
 
-class _Rejected(ValueError):
+class _RejectedError(ValueError):
     """Raised inside the parser's hooks, where no pointer is known."""
 
 
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise _Rejected("has an object with the same key twice")
+        raise _RejectedError("has an object with the same key twice")
     return members
 
 
 def _integer(digits: str) -> int:
     # Digits are counted before they are converted: the conversion itself refuses thousands of them.
     if len(digits) > 17 or abs(int(digits)) > MAX_INTEGER:
-        raise _Rejected("has an integer beyond ±(2^53-1); give it as a string or a decimal")
+        raise _RejectedError("has an integer beyond ±(2^53-1); give it as a string or a decimal")
     return int(digits)
 
 
 def _float(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
-        raise _Rejected("has a number too large for a double")
+        raise _RejectedError("has a number too large for a double")
     return number
 
 
 def _constant(_name: str) -> NoReturn:
-    raise _Rejected("has NaN or Infinity")
+    raise _RejectedError("has NaN or Infinity")
 
 
 _DECODER = json.JSONDecoder(
@@ -80,7 +80,7 @@ def parse_json(body: bytes) -> Any:
         raise _malformed(f"is not UTF-8 at byte {problem.start}") from None
     try:
         value = _DECODER.decode(text)
-    except _Rejected as problem:
+    except _RejectedError as problem:
         raise _malformed(str(problem)) from None
     except json.JSONDecodeError as problem:
         raise _malformed(f"does not parse at line {problem.lineno}, column {problem.colno}") from None

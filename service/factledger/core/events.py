@@ -170,9 +170,7 @@ def _ref(value: Any, pointer: str, report: Report) -> None:
     if isinstance(value, dict):
         _REF(value, pointer, report)
     elif not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        report(
-            pointer, 'must be a position, or an object such as {"source": "extractor:x@1", "id": "doc4#17"}'
-        )
+        report(pointer, 'must be a position, or an object such as {"source": "extractor:x@1", "id": "doc4#17"}')
 
 
 def _event_id(value: Any, pointer: str, report: Report) -> None:
@@ -391,9 +389,7 @@ def _check_envelope(attributes: Mapping[str, Any], report: Report) -> None:
             report(pointer, "is not accepted; give the content as JSON in data")
         elif not _ATTRIBUTE_NAME.fullmatch(name):
             report(pointer, "is no attribute name: lower-case letters and digits only")
-        elif isinstance(value, float | dict | list) or (
-            isinstance(value, int) and not -(2**31) <= value < 2**31
-        ):
+        elif isinstance(value, float | dict | list) or (isinstance(value, int) and not -(2**31) <= value < 2**31):
             report(pointer, "must be a string, a boolean or a 32-bit integer")
     if attributes.get("type") not in _DATA and isinstance(attributes.get("type"), str) and attributes["type"]:
         report("/type", f"is not known; known: {', '.join(_DATA)}")

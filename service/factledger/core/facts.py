@@ -44,9 +44,7 @@ def check_value(value: object, pointer: str, report: Report) -> None:
     if isinstance(value, str | bool) or is_number(value):
         return
     if not isinstance(value, dict):
-        report(
-            pointer, "must be a string, a number, a boolean, or an object with entity, date, text or quantity"
-        )
+        report(pointer, "must be a string, a number, a boolean, or an object with entity, date, text or quantity")
         return
     if "entity" in value:
         _only(value, {"entity"}, pointer, report)

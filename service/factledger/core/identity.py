@@ -59,6 +59,10 @@ class Clusters:
         """Return all ids of a cluster, sorted, given its canonical id."""
         return self._members.get(canonical, (canonical,))
 
+    def merged(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the clusters of several ids, by canonical id."""
+        return self._members
+
     def conflicts(self) -> list[Judgement]:
         """Return the `different` judgements that the `same` judgements contradict."""
         return [

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from factledger.core.belief import POSSIBLE, Slot
 from factledger.core.times import BEGINNING, FOREVER
 
-Believed = tuple[
-    tuple[str, str, float, int | None], ...
-]  # (value, status, probability, strength), best first
+Believed = tuple[tuple[str, str, float, int | None], ...]  # (value, status, probability, strength), best first
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from factledger.core.errors import Category, LedgerError
@@ -34,7 +34,7 @@ class Database:
         """
         try:
             parsed = make_url(url)
-        except Exception:  # SQLAlchemy raises its own kinds for unreadable URLs
+        except (ArgumentError, ValueError):
             raise _unsupported() from None
         if parsed.get_backend_name() == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
@@ -164,7 +164,5 @@ def is_durable(connection: Connection, dialect: str) -> bool:
     """Tell whether a commit on this connection is flushed to disk before it returns."""
     if dialect == "sqlite":
         return int(connection.exec_driver_sql("PRAGMA synchronous").scalar_one()) >= 2
-    settings = connection.execute(
-        text("SELECT current_setting('fsync'), current_setting('synchronous_commit')")
-    ).one()
+    settings = connection.execute(text("SELECT current_setting('fsync'), current_setting('synchronous_commit')")).one()
     return settings[0] == "on" and settings[1] not in ("off", "local")

@@ -205,16 +205,12 @@ def at_positions(connection: Connection, ledger_id: str, positions: Iterable[int
     """Return the events at these positions, as far as they exist."""
     found: dict[int, Recorded] = {}
     for some in chunks(sorted(set(positions))):
-        query = select(*_COLUMNS).where(
-            schema.events.c.ledger_id == ledger_id, schema.events.c.position.in_(some)
-        )
+        query = select(*_COLUMNS).where(schema.events.c.ledger_id == ledger_id, schema.events.c.position.in_(some))
         found.update((row.position, Recorded(*row)) for row in connection.execute(query))
     return found
 
 
-def by_keys(
-    connection: Connection, ledger_id: str, keys: Iterable[tuple[str, str]]
-) -> dict[tuple[str, str], Recorded]:
+def by_keys(connection: Connection, ledger_id: str, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
     """Return the events that producers know by these (source, id), as far as they exist."""
     by_source: dict[str, set[str]] = {}
     for source, event_id in keys:
@@ -266,9 +262,9 @@ def find(
     of_assertions = {name: value for name, value in criteria.items() if name not in ("type", "source")}
     if of_assertions:
         position = slots.c.position
-        query = query.join(
-            slots, (slots.c.ledger_id == log.c.ledger_id) & (slots.c.position == log.c.position)
-        ).where(slots.c.ledger_id == ledger_id, slots.c.generation == generation)
+        query = query.join(slots, (slots.c.ledger_id == log.c.ledger_id) & (slots.c.position == log.c.position)).where(
+            slots.c.ledger_id == ledger_id, slots.c.generation == generation
+        )
         for name, value in of_assertions.items():
             query = query.where(slots.c[name] == value)
     if "source" in criteria:

@@ -222,9 +222,7 @@ class Projection:
         """Delete every row of this generation, the memo's too."""
         for table in (*schema.PROJECTIONS, schema.beliefs):
             connection.execute(
-                delete(table).where(
-                    table.c.ledger_id == self.ledger_id, table.c.generation == self.generation
-                )
+                delete(table).where(table.c.ledger_id == self.ledger_id, table.c.generation == self.generation)
             )
 
     # --- reading
@@ -252,9 +250,7 @@ class Projection:
             ContextEvent(position, kind, orjson.loads(data), tuple(orjson.loads(targets)))
             for position, kind, data, targets in connection.execute(query)
         ]
-        judged = {
-            entity for event in added if event.type == events.IDENTITY for entity in event.data["entities"]
-        }
+        judged = {entity for event in added if event.type == events.IDENTITY for entity in event.data["entities"]}
         log.extend(size, added, self.first_named(connection, judged - log.first_named.keys()))
 
     def first_named(self, connection: Connection, entities: Iterable[str]) -> dict[str, Naming]:
@@ -267,9 +263,7 @@ class Projection:
                 table.c.generation == self.generation,
                 table.c.entity.in_(some),
             )
-            found.update(
-                (entity, (position, ordinal)) for entity, position, ordinal in connection.execute(query)
-            )
+            found.update((entity, (position, ordinal)) for entity, position, ordinal in connection.execute(query))
         return found
 
     def slots(self, connection: Connection, subjects: Sequence[str], size: int) -> list[SlotState]:
@@ -303,6 +297,41 @@ class Projection:
             .order_by(table.c.predicate, table.c.subject)
         )
         return [SlotState._make(row) for row in connection.execute(query)]
+
+    def subjects(self, connection: Connection, after: str, size: int, limit: int) -> list[str]:
+        """Return up to `limit` subjects as posted that follow a given one in order, and have a slot."""
+        table = schema.slots
+        query = (
+            select(table.c.subject)
+            .distinct()
+            .where(
+                table.c.ledger_id == self.ledger_id,
+                table.c.generation == self.generation,
+                table.c.subject > after,
+                table.c.first_position < size,
+            )
+            .order_by(table.c.subject)
+            .limit(limit)
+        )
+        return list(connection.execute(query).scalars())
+
+    def known_subjects(self, connection: Connection, subjects: Sequence[str], size: int) -> list[str]:
+        """Return those of these subjects that have a slot."""
+        table = schema.slots
+        found: list[str] = []
+        for some in chunks(subjects):
+            query = (
+                select(table.c.subject)
+                .distinct()
+                .where(
+                    table.c.ledger_id == self.ledger_id,
+                    table.c.generation == self.generation,
+                    table.c.subject.in_(some),
+                    table.c.first_position < size,
+                )
+            )
+            found.extend(connection.execute(query).scalars())
+        return found
 
     def assertions(
         self, connection: Connection, subject: str, predicate: str, from_position: int, size: int
@@ -369,9 +398,7 @@ class Projection:
             if name in criteria:
                 query = query.where(table.c[name] == criteria[name])
         if prefix := criteria.get("source_prefix"):
-            query = query.where(
-                table.c.source >= prefix, func.substr(table.c.source, 1, len(prefix)) == prefix
-            )
+            query = query.where(table.c.source >= prefix, func.substr(table.c.source, 1, len(prefix)) == prefix)
         streamed = connection.execution_options(yield_per=10_000)
         yield from streamed.execute(query.order_by(table.c.position)).scalars()
 

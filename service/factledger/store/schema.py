@@ -27,9 +27,7 @@ from sqlalchemy import (
 # Text that is compared and ordered by its bytes, on both databases.
 Key = Text().with_variant(Text(collation="C"), "postgresql")
 
-metadata = MetaData(
-    naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"}
-)
+metadata = MetaData(naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s_%(column_0_N_name)s"})
 
 # One row a ledger, locked by every append: it hands out positions, instants and the Merkle frontier.
 ledgers = Table(
@@ -182,9 +180,7 @@ context = Table(
     Column("position", BigInteger, nullable=False),
     Column("type", Key, nullable=False),
     Column("data", LargeBinary, nullable=False),
-    Column(
-        "targets", LargeBinary, nullable=False
-    ),  # JSON list of the positions of targets other than assertions
+    Column("targets", LargeBinary, nullable=False),  # JSON list of the positions of targets other than assertions
     PrimaryKeyConstraint("ledger_id", "generation", "position"),
     sqlite_with_rowid=False,
 )

@@ -1,0 +1,134 @@
+"""History: how belief in an entity's slots changed over known time, event by event.
+
+Only events that can touch a slot are tried: its own assertions, retractions that reach it, and what says
+something of the agents, entities, vocabulary or policy that it rests on. Belief before and after each is
+compared over all of valid time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import merge
+
+from factledger.core import facts
+from factledger.core.belief import Slot
+from factledger.core.timeline import segments
+from factledger.core.times import BEGINNING, FOREVER
+from factledger.reading import Snapshot
+
+Held = tuple[str, tuple[tuple[str, str, float], ...]]  # status, and (value, status, probability) best first
+MAX_TRIED = 2_000  # events tried for one page: a page may end early, and says where to go on
+
+UNKNOWN: Held = ("unknown", ())
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A slot's belief over one span of valid time, before and after the event at a position."""
+
+    position: int
+    predicate: str
+    begins: int
+    ends: int
+    before: Held
+    after: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Changes in the order of positions, and the position to go on from, if there may be more."""
+
+    changes: list[Change]
+    following: int | None
+
+
+Piece = tuple[int, int, Held]
+
+
+def changes(
+    snapshot: Snapshot,
+    entity: str,
+    predicate: str | None,
+    *,
+    from_size: int,
+    limit: int,
+    valid_at: int | None = None,
+) -> Page:
+    """Return the changes of belief in an entity's slots by the events at from_size and later.
+
+    A page holds all changes of each of its positions, so it may exceed `limit`. With `valid_at`, only changes
+    that hold at that instant are given.
+    """
+    subjects = snapshot.related({entity})
+    candidates = [
+        [(position, name) for position in _positions(snapshot, subjects, name, from_size)]
+        for name in snapshot.states(sorted(subjects))
+        if predicate in (None, name)
+    ]
+    found: list[Change] = []
+    last: dict[str, list[Piece]] = {}
+    current = -1
+    for tried, (position, name) in enumerate(merge(*candidates)):
+        if position != current:
+            if len(found) >= limit or tried >= MAX_TRIED:
+                return Page(found, position)
+            current = position
+        before = last.get(name)
+        if before is None:
+            before = _pieces(snapshot, entity, name, position)
+        after = last[name] = _pieces(snapshot, entity, name, position + 1)
+        for begins, ends, old, new in differences(before, after):
+            if valid_at is None or begins <= valid_at < ends:
+                found.append(Change(position, name, begins, ends, old, new))
+    return Page(found, None)
+
+
+def _positions(snapshot: Snapshot, subjects: set[str], predicate: str, from_size: int) -> list[int]:
+    """Return the positions that may change a slot, rising, each once."""
+    own, agents, entities = set[int](), set[str](), set[str]()
+    for state in snapshot.states(sorted(subjects))[predicate]:
+        for row in snapshot.rows(state):
+            own.add(row.position)
+            agents.update((row.speaker, row.outlet, row.source))
+            if (value := facts.entity_of(row.value_key)) is not None:
+                entities.add(value)
+        own.update(snapshot.projection.touched(snapshot.connection, state.subject, predicate, snapshot.size))
+    own.update(snapshot.context_positions(subjects, predicate, agents, entities))
+    return sorted(position for position in own if from_size <= position < snapshot.size)
+
+
+def _pieces(snapshot: Snapshot, entity: str, predicate: str, size: int) -> list[Piece]:
+    """Return the belief in a slot over valid time as of a size."""
+    slot: Slot | None = snapshot.at(size).slot_of(entity, predicate)
+    if slot is None:
+        return [(BEGINNING, FOREVER, UNKNOWN)]
+    pieces: list[Piece] = []
+    for segment in segments(slot, snapshot.coordinates.weakest):
+        held = (segment.status, tuple((value, status, p) for value, status, p, _ in segment.values))
+        if pieces and pieces[-1][2] == held:
+            pieces[-1] = (pieces[-1][0], segment.ends, held)
+        else:
+            pieces.append((segment.begins, segment.ends, held))
+    return pieces
+
+
+def differences(before: Sequence[Piece], after: Sequence[Piece]) -> Iterator[tuple[int, int, Held, Held]]:
+    """Yield the maximal spans on which two beliefs over valid time differ in one and the same way."""
+    i = j = 0
+    begins = BEGINNING
+    pending: tuple[int, int, Held, Held] | None = None
+    while i < len(before) and j < len(after):
+        ends = min(before[i][1], after[j][1])
+        old, new = before[i][2], after[j][2]
+        if pending is not None and pending[1] == begins and pending[2:] == (old, new):
+            pending = (pending[0], ends, old, new)
+        else:
+            if pending is not None:
+                yield pending
+            pending = (begins, ends, old, new) if old != new else None
+        begins = ends
+        i += before[i][1] == ends
+        j += after[j][1] == ends
+    if pending is not None:
+        yield pending
