@@ -9,10 +9,12 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from factledger.core import belief, events, times
-from factledger.core.belief import Belief, Evidence, ValueBelief
+from factledger.core import events, times
+from factledger.core.belief import Belief, ValueBelief
 from factledger.core.context import Policy
+from factledger.core.evidence import PLACES, STRENGTHS, Evidence, Rules
 from factledger.core.timeline import Segment
+from factledger.core.weighing import stance_score
 from factledger.history import Change, Held
 from factledger.reading import Coordinates, SlotBelief
 from factledger.store.log import Recorded
@@ -89,7 +91,7 @@ def _value(value: ValueBelief) -> Json:
 
 def strength(index: int | None) -> str | None:
     """Return the word for how surely a value holds at the instant; None for a denied value."""
-    return None if index is None else belief.STRENGTHS[index]
+    return None if index is None else STRENGTHS[index]
 
 
 def _valid(evidence: Evidence) -> Json:
@@ -180,7 +182,7 @@ def base64_text(raw: bytes) -> str:
 class Explanation:
     """The answer to `why`: every piece of evidence in its role, with what it weighs and what displaced it."""
 
-    def __init__(self, believed: SlotBelief, recorded: Mapping[int, Recorded], rules: belief.Rules) -> None:
+    def __init__(self, believed: SlotBelief, recorded: Mapping[int, Recorded], rules: Rules) -> None:
         """Take a slot's belief and the recorded events that it names."""
         self._believed, self._recorded, self._rules = believed, recorded, rules
 
@@ -230,7 +232,7 @@ class Explanation:
             affirmations, denials = (stance, []) if e.affirms else ([], stance)
             yield (
                 e,
-                round(belief.stance_score(affirmations, denials, self._rules.wrong_values), belief.PLACES),
+                round(stance_score(affirmations, denials, self._rules.wrong_values), PLACES),
             )
 
     def _cause(self, position: int) -> Json:
@@ -253,7 +255,7 @@ class Explanation:
             "outlet": e.voice.outlet,
             "origin": e.voice.origin,
             "reliability": e.voice.reliability,
-            "q": round(e.voice.surety, belief.PLACES),
+            "q": round(e.voice.surety, PLACES),
             "weight": weight,
             "valid": _valid(e),
             "asserted_at": times.format_instant(e.asserted_at),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from heapq import merge
 
 from factledger.core import facts
-from factledger.core.belief import Slot
+from factledger.core.evidence import Slot
 from factledger.core.timeline import segments
 from factledger.core.times import BEGINNING, FOREVER
 from factledger.reading import Snapshot

@@ -17,10 +17,11 @@ import orjson
 from cachetools import LRUCache
 from sqlalchemy import Connection
 
-from factledger.core import belief, events, facts
-from factledger.core.belief import Assertion, Belief, Rules
+from factledger.core import events, evidence, facts
+from factledger.core.belief import Belief, believe
 from factledger.core.context import ContextLog
 from factledger.core.errors import Category, Fault, LedgerError
+from factledger.core.evidence import Assertion, Rules
 from factledger.store import log
 from factledger.store.projections import Projection, Remembered, Slot, SlotState
 
@@ -56,7 +57,7 @@ class Coordinates:
     @property
     def weakest(self) -> int:
         """Return the weakest strength that counts."""
-        return belief.STRENGTHS.index(self.when)
+        return evidence.STRENGTHS.index(self.when)
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ class Caches:
     rows: LRUCache[Any, tuple[int, list[Assertion]]] = field(
         default_factory=lambda: LRUCache(300_000, getsizeof=lambda kept: 1 + len(kept[1]))
     )
-    slots: LRUCache[Any, belief.Slot] = field(
+    slots: LRUCache[Any, evidence.Slot] = field(
         default_factory=lambda: LRUCache(300_000, getsizeof=lambda slot: 1 + len(slot.evidence))
     )
     memos: LRUCache[Any, Remembered] = field(default_factory=lambda: LRUCache(50_000))
@@ -79,7 +80,7 @@ class SlotBelief:
     """A slot's belief with what `why` needs beside it."""
 
     predicate: str
-    slot: belief.Slot
+    slot: evidence.Slot
     belief: Belief
     removed_by: Mapping[int, int]  # position not in force → position of what removed it
 
@@ -169,7 +170,7 @@ class Snapshot:
         known = set(self.projection.known_subjects(self.connection, wanted, self.size))
         return {canonical: [m for m in members if m in known] for canonical, members in clusters.items()}
 
-    def slot_of(self, entity: str, predicate: str) -> belief.Slot | None:
+    def slot_of(self, entity: str, predicate: str) -> evidence.Slot | None:
         """Return an entity's slot as of this size, or None if nothing was asserted in it."""
         members = self.context.clusters.members(self.context.canonical(entity))
         states = self.states(members).get(predicate)
@@ -186,7 +187,7 @@ class Snapshot:
         """Return what decides in the slots of a predicate."""
         return Rules.of(self.context.vocabulary(predicate), self.context.policy, self._asked_method)
 
-    def slot(self, predicate: str, states: Sequence[SlotState]) -> belief.Slot:
+    def slot(self, predicate: str, states: Sequence[SlotState]) -> evidence.Slot:
         """Return a slot of a cluster, ready to be weighed at any valid instant."""
         changed = tuple((state.subject, state.last_assertion, state.last_touch) for state in states)
         coordinates = self.coordinates
@@ -206,7 +207,7 @@ class Snapshot:
             removed = self._removed(rows, predicate, any(s.last_touch is not None for s in states))
             before = coordinates.asserted_before
             said = [row for _, row in rows if before is None or row.asserted_at < before]
-            kept = belief.prepare(
+            kept = evidence.prepare(
                 (row for row in said if row.position not in removed) if removed else said,
                 (row for row in said if row.position in removed) if removed else (),
                 self.context,
@@ -282,10 +283,10 @@ class Snapshot:
         canonical, members = self.members(entity)
         states = self.states(members).get(predicate, [])
         slot = self.slot(predicate, states)
-        decided = slot.believe(self.instant, self.coordinates.weakest)
+        decided = believe(slot, self.instant, self.coordinates.weakest)
         return canonical, members, SlotBelief(predicate, slot, decided, self.removed_by(predicate, states, slot))
 
-    def removed_by(self, predicate: str, states: Sequence[SlotState], slot: belief.Slot) -> Mapping[int, int]:
+    def removed_by(self, predicate: str, states: Sequence[SlotState], slot: evidence.Slot) -> Mapping[int, int]:
         """Return what removed each assertion of a slot that is not in force."""
         if not slot.retracted:
             return {}
@@ -310,7 +311,7 @@ class Snapshot:
             memo = self._recall(canonical, members, predicate, last) if plain else None
             if memo is None:
                 slot = self.slot(predicate, states)
-                body = orjson.dumps(render(slot.believe(self.instant, coordinates.weakest)))
+                body = orjson.dumps(render(believe(slot, self.instant, coordinates.weakest)))
                 if plain:
                     self._remember(canonical, members, predicate, slot, body)
             else:
@@ -338,7 +339,9 @@ class Snapshot:
             self._caches.memos[key] = memo
         return memo
 
-    def _remember(self, canonical: str, members: Sequence[str], predicate: str, slot: belief.Slot, body: bytes) -> None:
+    def _remember(
+        self, canonical: str, members: Sequence[str], predicate: str, slot: evidence.Slot, body: bytes
+    ) -> None:
         begins, ends = slot.piece(self.instant)
         everything = (*slot.evidence, *slot.muted, *slot.retracted)
         voices = sorted({(e.assertion.speaker, e.assertion.outlet, e.assertion.source) for e in everything})
@@ -377,7 +380,7 @@ class Snapshot:
                 )
                 for speaker, outlet, source in voices
             ],
-            [belief.canonical_value(value, context) for value in values],
+            [evidence.canonical_value(value, context) for value in values],
             [rule.position for rule in context.rules if rule.could_touch(members, predicate)],
         )
         return hashlib.sha256(repr(rests_on).encode()).hexdigest()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from factledger.core import belief, events, times
+from factledger.core import events, evidence, times
 from factledger.core.errors import LedgerError
 from factledger.ledger import Ledger, Ledgers
 from factledger.reading import Question
@@ -92,14 +92,14 @@ def engine_view(ledger: Ledger, entity: str, predicate: str, question: Question)
                 "probability": v.probability,
                 "score": v.score,
                 "status": v.status,
-                "when": None if v.strength is None else belief.STRENGTHS[v.strength],
+                "when": None if v.strength is None else evidence.STRENGTHS[v.strength],
                 "support": sorted(e.position for e in v.affirmations),
                 "opposition": sorted(e.position for e in v.denials),
             }
             for v in decided.values
         ],
-        "superseded": {d.evidence.position: d.by.position for d in decided.superseded},
-        "outdated": {d.evidence.position: d.by.position for d in decided.outdated},
+        "superseded": {e.position: by.position for e, by in decided.superseded},
+        "outdated": {e.position: by.position for e, by in decided.outdated},
         "not_in_force": sorted(e.position for e in found.slot.retracted),
     }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from factledger.core.belief import POSSIBLE, Slot
+from factledger.core.belief import believe
+from factledger.core.evidence import POSSIBLE, Slot
 from factledger.core.times import BEGINNING, FOREVER
 
 Believed = tuple[tuple[str, str, float, int | None], ...]  # (value, status, probability, strength), best first
@@ -25,7 +26,7 @@ def segments(slot: Slot, weakest: int = POSSIBLE) -> list[Segment]:
     found: list[Segment] = []
     starts = [BEGINNING, *slot.boundaries()]
     for begins, ends in zip(starts, [*starts[1:], FOREVER], strict=True):
-        belief = slot.believe(begins, weakest)
+        belief = believe(slot, begins, weakest)
         values = tuple((v.value, v.status, v.probability, v.strength) for v in belief.values)
         if found and (found[-1].status, found[-1].values) == (belief.status, values):
             found[-1] = Segment(found[-1].begins, ends, belief.status, values)

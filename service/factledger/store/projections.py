@@ -16,8 +16,8 @@ from sqlalchemy import Connection, Table, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from factledger.core import encoding, events, facts, times
-from factledger.core.belief import Assertion
 from factledger.core.context import ContextEvent, ContextLog
+from factledger.core.evidence import Assertion
 from factledger.core.identity import Naming
 from factledger.store import schema
 from factledger.store.log import Recorded, chunks

@@ -1,0 +1,179 @@
+"""Group commit: one writer thread a database, many append requests in one transaction.
+
+What is submitted while a transaction commits shares the next one, so under load a flush to disk is paid for by
+many requests, and alone it is paid at once: nothing ever waits for a group to fill.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+
+import structlog
+
+from factledger.core.errors import Category, LedgerError
+from factledger.ledger import Ledger
+from factledger.recording import Receipt, Request
+
+Outcome = Receipt | Exception  # a LedgerError, unless something broke that nobody thought of
+
+GROUP_SUBMISSIONS = 256
+GROUP_EVENTS = 20_000
+QUEUE_BYTES = 64 * 1024 * 1024  # of content; a single submission is never too large for an empty queue
+IDLE_SECONDS = 0.5
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Submission:
+    """Requests that came together and are answered together; each is still all or nothing by itself."""
+
+    ledger: Ledger
+    requests: Sequence[Request]
+    future: Future[list[Outcome]] = field(default_factory=Future)
+
+    @property
+    def event_count(self) -> int:
+        return sum(len(request.drafts) for request in self.requests)
+
+    @property
+    def byte_count(self) -> int:
+        return sum(len(draft.data_bytes) for request in self.requests for draft in request.drafts)
+
+
+class Appender:
+    """Appends to the ledgers of one database in the order of submission; safe to share between threads.
+
+    Every submission that was taken is answered: with what was recorded, once that is on disk, or with the error
+    that it met.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        """Start the writer; `capacity` is how many submissions may wait for it."""
+        self._capacity = capacity
+        self._waiting: deque[_Submission] = deque()
+        self._waiting_bytes = 0
+        self._closed = False
+        self._changed = Condition()  # guards the four above
+        self._read: dict[str, Ledger] = {}  # ledgers whose reads may have worked out something to keep
+        self._writer = Thread(target=self._run, name="appender", daemon=True)
+        self._writer.start()
+
+    def enqueue(self, ledger: Ledger, requests: Sequence[Request]) -> Future[list[Outcome]]:
+        """Return at once with the outcomes to come, one a request, in their order.
+
+        A future that is cancelled before its turn comes is not recorded.
+
+        Raises:
+            LedgerError: `queue-full`, `shutting-down`; nothing is recorded then.
+        """
+        submission = _Submission(ledger, requests)
+        size = submission.byte_count
+        with self._changed:
+            if self._closed:
+                raise LedgerError(
+                    Category.UNAVAILABLE, "shutting-down", "The service is shutting down; try again.", retry_after=1
+                )
+            if len(self._waiting) >= self._capacity or (self._waiting and self._waiting_bytes + size > QUEUE_BYTES):
+                raise LedgerError(
+                    Category.BUSY,
+                    "queue-full",
+                    "Too many appends are waiting to be written; nothing was recorded. Try again.",
+                    retry_after=1,
+                )
+            self._waiting.append(submission)
+            self._waiting_bytes += size
+            self._changed.notify()
+        return submission.future
+
+    def submit(self, ledger: Ledger, request: Request) -> Receipt:
+        """Record one request, and return once it is on disk.
+
+        Raises:
+            LedgerError: those of `enqueue`; `database-unavailable`; and whatever the request was refused for.
+        """
+        outcome = self.enqueue(ledger, [request]).result()[0]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def keep_reads(self, ledger: Ledger) -> None:
+        """See to it that what reads of this ledger have worked out is kept once the writer is idle."""
+        self._read[ledger.name] = ledger
+
+    def close(self) -> None:
+        """Take no more, record everything that waits, and stop."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._writer.join()
+
+    # --- the writer's thread
+
+    def _run(self) -> None:
+        while (group := self._next_group()) is not None:
+            by_ledger: dict[str, list[_Submission]] = {}
+            for submission in group:
+                by_ledger.setdefault(submission.ledger.name, []).append(submission)
+            for submissions in by_ledger.values():
+                _record(submissions)
+            if not group:
+                self._save_memos()
+
+    def _next_group(self) -> list[_Submission] | None:
+        """Wait for work, and return it in order; an empty group if there was none for a while, None at the end."""
+        with self._changed:
+            if not self._waiting and not self._closed:
+                self._changed.wait(IDLE_SECONDS)
+            if not self._waiting:
+                return None if self._closed else []
+            group: list[_Submission] = []
+            events = 0
+            while self._waiting and len(group) < GROUP_SUBMISSIONS:
+                events += self._waiting[0].event_count
+                if group and events > GROUP_EVENTS:
+                    break
+                submission = self._waiting.popleft()
+                self._waiting_bytes -= submission.byte_count
+                if submission.future.set_running_or_notify_cancel():
+                    group.append(submission)
+            return group
+
+    def _save_memos(self) -> None:
+        while self._read:  # only this thread takes away, so what was there still is
+            _, ledger = self._read.popitem()
+            try:
+                ledger.save_memo()
+            except Exception as problem:  # noqa: BLE001 - a memo may be lost, the writer may not
+                _log.warning("memo not kept", ledger=ledger.name, error=type(problem).__name__)
+
+
+def _record(submissions: Sequence[_Submission]) -> None:
+    """Record submissions to one ledger in one transaction, and answer each."""
+    outcomes = iter(_append(submissions[0].ledger, [r for s in submissions for r in s.requests]))
+    for submission in submissions:
+        submission.future.set_result([next(outcomes) for _ in submission.requests])
+
+
+def _append(ledger: Ledger, requests: Sequence[Request]) -> Sequence[Outcome]:
+    """Return what happened to each request, whatever went wrong."""
+    try:
+        return ledger.append(requests)
+    except LedgerError as refusal:  # of the transaction as a whole, for no reason that lies in a request
+        return [refusal] * len(requests)
+    except Exception as problem:  # noqa: BLE001 - whoever waits must hear of it, and the writer must go on
+        if len(requests) == 1:
+            return [problem]
+    # One of them breaks the transaction, and must not break it for the others. Had it been stored after all, the
+    # same ids would find it.
+    outcomes: list[Outcome] = []
+    for request in requests:
+        outcomes += _append(ledger, [request])
+        if isinstance(outcomes[-1], LedgerError) and outcomes[-1].category is Category.UNAVAILABLE:
+            outcomes += [outcomes[-1]] * (len(requests) - len(outcomes))
+            break
+    return outcomes
