@@ -11,9 +11,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from factledger.core.evidence import PLACES, POSSIBLE, UNBOUNDED, VAGUE, Evidence, Slot
+from factledger.core.evidence import PLACES, POSSIBLE, UNBOUNDED, VAGUE, Evidence, Rules, Slot
 from factledger.core.times import BEGINNING
-from factledger.core.weighing import by_origin, likelihood_ratio, probabilities
+from factledger.core.weighing import by_origin, log_likelihood_ratio, probabilities
 
 Displaced = tuple[Evidence, Evidence]  # an assertion that covers the instant and does not count; what displaced it
 
@@ -96,7 +96,7 @@ class _Announcement(NamedTuple):
     evidence: Evidence
 
 
-def _staleness(a: Evidence) -> int:
+def staleness(a: Evidence) -> int:
     """Return the key that an announced start must exceed to outdate this assertion."""
     starts = BEGINNING if a.start_kind <= UNBOUNDED else a.starts_latest
     return max(2 * starts, 2 * a.asserted_at + 1)
@@ -137,7 +137,7 @@ class _Outdaters:
         if not relevant:
             return []
         keys, evidence = self._slot.starts
-        low = bisect_right(keys, min(map(_staleness, survivors)))
+        low = bisect_right(keys, min(map(staleness, survivors)))
         high = bisect_right(keys, 2 * self._instant + 1)
         return [
             _Announcement(keys[i], evidence[i]) for i in range(high - 1, low - 1, -1) if evidence[i].value in relevant
@@ -189,7 +189,7 @@ class _Outdaters:
             return by
         if not self._relevant or (a.affirms and not self._rules.single):
             return None
-        stale, reliability = _staleness(a), a.voice.reliability
+        stale, reliability = staleness(a), a.voice.reliability
         if a.affirms:
             level = bisect_left(self._levels, reliability)
             for leader in self._leaders[level] if level < len(self._levels) else ():
@@ -202,10 +202,12 @@ class _Outdaters:
                 if announcement.evidence.voice.reliability >= reliability and announcement.key > stale:
                     return announcement.evidence
         for announcement in self._vague:
-            if announcement.evidence.voice.reliability >= reliability and _starts_after(announcement, a, stale):
+            if announcement.evidence.voice.reliability >= reliability and starts_after(
+                announcement.key, announcement.evidence, a, stale
+            ):
                 return announcement.evidence
         if self._slot.least_reliability < reliability:
-            return self._together([n.evidence for n in self._relevant if _starts_after(n, a, stale)], a)
+            return self._together([b for key, b in self._relevant if starts_after(key, b, a, stale)], a)
         return None
 
     def _ended(self, a: Evidence) -> Evidence | None:
@@ -228,28 +230,27 @@ class _Outdaters:
             by_value.setdefault(b.value, []).append(b)
         for candidates in by_value.values():
             standing = [b for b in candidates if self._stands(b)]
-            if standing and self._alone(standing) >= a.voice.reliability:
+            if standing and reach_together(standing, a, self._rules):
                 return standing[0]
         return None
 
-    def _alone(self, affirmations: Sequence[Evidence]) -> float:
-        """Return P of a value under `weighed` if only these affirmations of it existed."""
-        n = self._rules.wrong_values
-        score = math.fsum(
-            math.log(likelihood_ratio(True, surety, reliability, n))
-            for _, reliability, surety in by_origin(affirmations)
-        )
-        return round(probabilities([score], self._rules.single, n)[0], PLACES)
 
-
-def _starts_after(announcement: _Announcement, a: Evidence, stale: int) -> bool:
-    """Tell whether an announced start meets every condition against `a` but reliability and standing."""
-    b = announcement.evidence
-    if announcement.key <= stale or (b.value == a.value) == a.affirms:
+def starts_after(key: int, b: Evidence, a: Evidence, stale: int) -> bool:
+    """Tell whether the start that `b` announces meets every condition against `a` but reliability and standing."""
+    if key <= stale or (b.value == a.value) == a.affirms:
         return False
     if b.start_kind != VAGUE or a.start_kind <= UNBOUNDED:
         return True
     return b.starts_earliest > a.starts_earliest
+
+
+def reach_together(affirmations: Sequence[Evidence], a: Evidence, rules: Rules) -> bool:
+    """Tell whether these affirmations of one value, taken alone under `weighed`, are as reliable as `a`."""
+    n = rules.wrong_values
+    score = math.fsum(
+        log_likelihood_ratio(True, surety, reliability, n) for _, reliability, surety in by_origin(affirmations)
+    )
+    return round(probabilities([score], rules.single, n)[0], PLACES) >= a.voice.reliability
 
 
 def _leaders(exact: Sequence[_Announcement]) -> tuple[list[float], list[tuple[_Announcement, ...]]]:

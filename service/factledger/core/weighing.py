@@ -15,14 +15,15 @@ from factledger.core.evidence import PLACES, Evidence, Rules
 STATUSES = ("accepted", "contested", "reported", "outweighed", "denied")  # the order that equals are taken in
 
 
-def likelihood_ratio(affirms: bool, surety: float, reliability: float, wrong_values: int) -> float:
-    """Return how much more likely the origin is heard to say this if the value is true than if it is not."""
+def log_likelihood_ratio(affirms: bool, surety: float, reliability: float, wrong_values: int) -> float:
+    """Return ln LR: how much more likely the origin is heard to say this if the value is true than if not."""
     unheard = 1.0 - surety
     if affirms:
         noise = unheard / (wrong_values + 1)
-        return max(1.0, (surety * reliability + noise) / (surety * (1.0 - reliability) / wrong_values + noise))
+        ratio = (surety * reliability + noise) / (surety * (1.0 - reliability) / wrong_values + noise)
+        return math.log(max(1.0, ratio))
     noise = unheard / 2.0
-    return min(1.0, (surety * (1.0 - reliability) + noise) / (surety * reliability + noise))
+    return math.log(min(1.0, (surety * (1.0 - reliability) + noise) / (surety * reliability + noise)))
 
 
 def combined_surety(times_said: Mapping[float, int]) -> float:
@@ -63,7 +64,7 @@ def by_origin(evidence: Sequence[Evidence]) -> list[tuple[str, float, float]]:
 def stance_score(affirmations: Sequence[Evidence], denials: Sequence[Evidence], wrong_values: int) -> float:
     """Return score(v): the exactly rounded sum of ln LR over the stances on a value."""
     return math.fsum(
-        math.log(likelihood_ratio(affirms, surety, reliability, wrong_values))
+        log_likelihood_ratio(affirms, surety, reliability, wrong_values)
         for affirms, side in ((True, affirmations), (False, denials))
         if side
         for _, reliability, surety in by_origin(side)
