@@ -93,7 +93,7 @@ def _positions(snapshot: Snapshot, subjects: set[str], predicate: str, from_size
             agents.update((row.speaker, row.outlet, row.source))
             if (value := facts.entity_of(row.value_key)) is not None:
                 entities.add(value)
-        own.update(snapshot.projection.touched(snapshot.connection, state.subject, predicate, snapshot.size))
+        own.update(snapshot.lookups.touched(state.subject, predicate, snapshot.size))
     own.update(snapshot.context_positions(subjects, predicate, agents, entities))
     return sorted(position for position in own if from_size <= position < snapshot.size)
 

@@ -26,6 +26,7 @@ from factledger.reading import Caches, Question, Snapshot
 from factledger.recording import Receipt, Recorder, Request, Sources
 from factledger.store import log, projections
 from factledger.store.engines import Database
+from factledger.store.lookups import Memo
 from factledger.store.projections import Entry, Projection, target_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -318,7 +319,7 @@ class Ledger:
         last = ""
         while True:
             with self.snapshot(pinned) as snapshot:
-                page = snapshot.projection.subjects(snapshot.connection, last, snapshot.size, _PAGE)
+                page = snapshot.lookups.subjects(last, snapshot.size, _PAGE)
             yield from page
             if len(page) < _PAGE:
                 return
@@ -449,14 +450,14 @@ class Ledger:
                 for (made_in, entity, predicate), memo in unsaved.items()
                 if made_in == generation
             ]
-            Projection(self.name, generation).remember(connection, memos)
+            Memo(connection, self.name, generation).remember(memos)
         return len(memos)
 
     def drop_memo(self) -> None:
         """Forget every memo, on disk and in memory; no answer changes."""
         with self._database.writing() as connection:
             head = log.head(connection, self.name)
-            Projection(self.name, head.generation).forget(connection)
+            Memo(connection, self.name, head.generation).forget()
         self._caches = Caches()
 
     def _context_log(self, generation: int) -> ContextLog:

@@ -23,7 +23,7 @@ from factledger.core.context import ContextLog
 from factledger.core.errors import Category, Fault, LedgerError
 from factledger.core.evidence import Assertion, Rules
 from factledger.store import log
-from factledger.store.projections import Projection, Remembered, Slot, SlotState
+from factledger.store.lookups import Lookups, Remembered, Slot, SlotState
 
 MAX_NAMED_VOICES = 64  # a memo that rests on more is not checked against later ratings, but made anew
 
@@ -103,7 +103,7 @@ class Snapshot:
             LedgerError: `size-out-of-range` when it names a size that the ledger has not reached.
         """
         self.connection, self.head, self._contexts, self._caches = connection, head, contexts, caches
-        self.projection = Projection(head.ledger_id, head.generation)
+        self.lookups = Lookups(connection, head.ledger_id, head.generation)
         size = head.projected_size
         if question.at_size is not None:
             size = _within(question.at_size, size, "at_size")
@@ -112,17 +112,19 @@ class Snapshot:
         judged = size
         if question.identity_at_size is not None:
             judged = _within(question.identity_at_size, head.projected_size, "identity_at_size")
-        self.projection.extend_context(connection, contexts, head.projected_size)
+        self.lookups.extend_context(contexts, head.projected_size)
         self.context = contexts.at(size, judged)
         self.size = size
         self._asked_method = question.method
-        last = log.at_positions(connection, head.ledger_id, [size - 1] if size else [])
+        known_at = head.recorded_at if size else None
+        if 0 < size < head.size:
+            known_at = log.at_positions(connection, head.ledger_id, [size - 1])[size - 1].recorded_at
         self.instant = now if question.valid_at is None else question.valid_at
         self.coordinates = Coordinates(
             head.ledger_id,
             self.instant,
             size,
-            last[size - 1].recorded_at if size else None,
+            known_at,
             question.asserted_before,
             judged,
             question.method or self.context.policy.method,
@@ -148,7 +150,7 @@ class Snapshot:
             LedgerError: `entity-not-found` if nothing below the size names it.
         """
         canonical = self.context.canonical(entity)
-        named = self.projection.first_named(self.connection, [entity]).get(entity)
+        named = self.lookups.first_named([entity]).get(entity)
         if named is None or named[0] >= self.size:
             raise LedgerError(
                 Category.NOT_FOUND, "entity-not-found", "Nothing recorded up to this size names this entity."
@@ -167,7 +169,7 @@ class Snapshot:
         """Return, for every cluster of several ids, those of them that something was asserted about."""
         clusters = self.context.clusters.merged()
         wanted = sorted(member for members in clusters.values() for member in members)
-        known = set(self.projection.known_subjects(self.connection, wanted, self.size))
+        known = self.lookups.known_subjects(wanted, self.size)
         return {canonical: [m for m in members if m in known] for canonical, members in clusters.items()}
 
     def slot_of(self, entity: str, predicate: str) -> evidence.Slot | None:
@@ -179,7 +181,7 @@ class Snapshot:
     def states(self, members: Sequence[str]) -> dict[str, list[SlotState]]:
         """Return the slots of a cluster by predicate."""
         found: dict[str, list[SlotState]] = {}
-        for state in self.projection.slots(self.connection, members, self.size):
+        for state in self.lookups.slots(members, self.size):
             found.setdefault(state.predicate, []).append(state)
         return found
 
@@ -223,15 +225,18 @@ class Snapshot:
         with self._caches.lock:
             upto, rows = self._caches.rows.get(key, (0, []))
         if upto <= state.last_assertion:
-            added = self.projection.assertions(self.connection, state.subject, state.predicate, upto, self.size)
+            added = self.lookups.assertions(state.subject, state.predicate, upto, self.size)
             rows = [*rows, *added]
             with self._caches.lock:
-                self._caches.rows.pop(key, None)
-                if len(rows) < self._caches.rows.maxsize:
-                    self._caches.rows[key] = (self.size, rows)
+                self._keep(key, rows)
         if rows and rows[-1].position >= self.size:
             return rows[: bisect_left(rows, self.size, key=lambda row: row.position)]
         return rows
+
+    def _keep(self, key: tuple[int, str, str], rows: list[Assertion]) -> None:
+        self._caches.rows.pop(key, None)
+        if len(rows) < self._caches.rows.maxsize:
+            self._caches.rows[key] = (self.size, rows)
 
     # --- in force
 
@@ -248,7 +253,7 @@ class Snapshot:
                         removed[row.position] = rule.position
         if touched:
             positions = [row.position for _, row in rows]
-            for target, by, correction in self.projection.retracted_by(self.connection, positions, self.size):
+            for target, by, correction in self.lookups.retracted_by(positions, self.size):
                 if self._stands(by, correction) and by < removed.get(target, self.size):
                     removed[target] = by
         return removed
@@ -258,16 +263,14 @@ class Snapshot:
         if correction is None:
             return position not in self.context.dead
         subject, predicate = correction
-        row = self.projection.assertions(self.connection, subject, predicate, position, position + 1)[0]
+        row = self.lookups.assertions(subject, predicate, position, position + 1)[0]
         before = self.coordinates.asserted_before
         if before is not None and row.asserted_at >= before:
             return False
         if any(_matches(rule, subject, predicate, row) for rule in self.context.rules):
             return False
         # Each step goes to a later position, so this ends.
-        return not any(
-            self._stands(by, via) for _, by, via in self.projection.retracted_by(self.connection, [position], self.size)
-        )
+        return not any(self._stands(by, via) for _, by, via in self.lookups.retracted_by([position], self.size))
 
     def in_force(self, event: log.Recorded) -> bool:
         """Tell whether a recorded event is in force as of these coordinates."""
@@ -306,38 +309,71 @@ class Snapshot:
             and coordinates.identity_at_size == self.size
             and coordinates.when == "possible"
         )
-        for predicate, states in self.states(members).items():
-            last = max(max(s.last_assertion, s.last_touch or 0) for s in states)
-            memo = self._recall(canonical, members, predicate, last) if plain else None
-            if memo is None:
-                slot = self.slot(predicate, states)
-                body = orjson.dumps(render(believe(slot, self.instant, coordinates.weakest)))
-                if plain:
-                    self._remember(canonical, members, predicate, slot, body)
-            else:
-                body = memo.body
+        states = self.states(members)
+        last = {name: max(max(s.last_assertion, s.last_touch or 0) for s in slots) for name, slots in states.items()}
+        memos = self._recall(canonical, members, last) if plain else {}
+        self._prefetch([s for name, slots in states.items() if name not in memos for s in slots])
+        for predicate, slots in states.items():
+            if predicate in memos:
+                yield predicate, memos[predicate].body
+                continue
+            slot = self.slot(predicate, slots)
+            body = orjson.dumps(render(believe(slot, self.instant, coordinates.weakest)))
+            if plain:
+                self._remember(canonical, members, predicate, slot, body)
             yield predicate, body
 
-    def _recall(self, canonical: str, members: Sequence[str], predicate: str, last_change: int) -> Remembered | None:
-        """Return a memo that still holds: nothing in the slot changed since, nor anything that it rests on."""
-        key = (self.head.generation, canonical, predicate)
-        instant = self.instant
+    def _prefetch(self, states: Sequence[SlotState]) -> None:
+        """Decode the slots of a subject in one go where none is yet: one range instead of one a slot."""
+        by_subject: dict[str, list[SlotState]] = {}
+        for state in states:
+            if (self.head.generation, state.subject, state.predicate) not in self._caches.rows:
+                by_subject.setdefault(state.subject, []).append(state)
+        for subject, wanted in by_subject.items():
+            if len(wanted) < 2:
+                continue
+            found = self.lookups.assertions_about(subject, self.size)
+            with self._caches.lock:
+                for state in wanted:
+                    self._keep((self.head.generation, subject, state.predicate), found[state.predicate])
+
+    def _recall(self, canonical: str, members: Sequence[str], last_changes: Mapping[str, int]) -> dict[str, Remembered]:
+        """Return the memos that still hold: nothing in the slot changed since, nor anything that it rests on."""
+        generation, instant = self.head.generation, self.instant
+
+        def fits(memo: Remembered | None, predicate: str) -> bool:
+            return (
+                memo is not None
+                and last_changes[predicate] < memo.size <= self.size
+                and memo.valid_from <= instant < memo.valid_to
+            )
+
         with self._caches.lock:
-            memo = self._caches.memos.get(key)
-        if memo is None or not last_change < memo.size <= self.size or not memo.valid_from <= instant < memo.valid_to:
-            memo = self.projection.remembered(self.connection, canonical, predicate, self.size, instant)
-            if memo is None or memo.size <= last_change:
-                return None
-        if self._contexts.count(memo.size) != self._contexts.count(self.size):
-            basis = orjson.loads(memo.basis)
-            if basis is None:
-                return None
-            voices = [tuple(voice) for voice in basis["voices"]]
-            if basis["digest"] != self._digest(members, predicate, voices, basis["values"]):
-                return None
+            kept = {name: self._caches.memos.get((generation, canonical, name)) for name in last_changes}
+        missing = [name for name in last_changes if not fits(kept[name], name)]
+        if missing:
+            kept.update(dict.fromkeys(missing))
+            kept.update(self.lookups.remembered(canonical, missing, self.size, instant))
+        held = {
+            name: memo
+            for name, memo in kept.items()
+            if memo is not None and fits(memo, name) and self._still_rests(memo, members, name)
+        }
         with self._caches.lock:
-            self._caches.memos[key] = memo
-        return memo
+            for name in missing:
+                if name in held:
+                    self._caches.memos[generation, canonical, name] = held[name]
+        return held
+
+    def _still_rests(self, memo: Remembered, members: Sequence[str], predicate: str) -> bool:
+        """Tell whether the context says the same about all that a memo rests on as when it was made."""
+        if self._contexts.count(memo.size) == self._contexts.count(self.size):
+            return True
+        basis = orjson.loads(memo.basis)
+        if basis is None:
+            return False
+        voices = [tuple(voice) for voice in basis["voices"]]
+        return bool(basis["digest"] == self._digest(members, predicate, voices, basis["values"]))
 
     def _remember(
         self, canonical: str, members: Sequence[str], predicate: str, slot: evidence.Slot, body: bytes

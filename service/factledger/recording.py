@@ -18,6 +18,7 @@ from factledger.core.context import Context, ContextEvent, ContextLog, Where
 from factledger.core.errors import Category, Fault, LedgerError, invalid
 from factledger.core.events import Draft
 from factledger.store import log, projections
+from factledger.store.lookups import Lookups
 from factledger.store.projections import Entry, Projection, Target, context_event, target_of
 
 MAX_BATCH = 10_000
@@ -97,7 +98,8 @@ class Recorder:
         """Take the locked head; `contexts` is brought up to its size."""
         self._connection, self._head, self._contexts, self._sources = connection, head, contexts, sources
         self._projection = Projection(head.ledger_id, head.generation)
-        self._projection.extend_context(connection, contexts, head.size)
+        self._lookups = Lookups(connection, head.ledger_id, head.generation)
+        self._lookups.extend_context(contexts, head.size)
         self._staged = _Staged(head.size, head.recorded_at)
         self._stored: dict[tuple[str, str], log.Recorded] = {}
         self._targets: dict[int, log.Recorded] = {}
@@ -276,7 +278,7 @@ class Recorder:
         """Return the context once the first `count` of the staged context events are recorded."""
         context = self._staged.context[:count]
         judged = {entity for event in context if event.type == events.IDENTITY for entity in event.data["entities"]}
-        named = self._projection.first_named(self._connection, judged)
+        named = self._lookups.first_named(judged)
         if missing := judged - named.keys():
             for entry in self._staged.entries:
                 for ordinal, name in enumerate(events.named_ids(entry.source, entry.data)):
@@ -305,7 +307,7 @@ class Recorder:
         """
         size = self._staged.size
         count, digest = 0, hashlib.sha256()
-        for position in self._projection.matching(self._connection, where, min(size, self._head.size)):
+        for position in self._lookups.matching(where, min(size, self._head.size)):
             count += 1
             digest.update(position.to_bytes(8, "big"))
         rule = Where(size, where)

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
 
@@ -166,3 +167,10 @@ def is_durable(connection: Connection, dialect: str) -> bool:
         return int(connection.exec_driver_sql("PRAGMA synchronous").scalar_one()) >= 2
     settings = connection.execute(text("SELECT current_setting('fsync'), current_setting('synchronous_commit')")).one()
     return settings[0] == "on" and settings[1] not in ("off", "local")
+
+
+def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert the rows whose key is not there yet; what is there stays as it is."""
+    if rows:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)

@@ -1,0 +1,322 @@
+"""Look-ups: what the projections hold, each answered from one index range.
+
+Every statement is built once and takes its values as parameters: building them would cost more than running them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, func, select
+
+from factledger.core import events
+from factledger.core.context import ContextEvent, ContextLog
+from factledger.core.evidence import Assertion
+from factledger.core.identity import Naming
+from factledger.store import schema
+from factledger.store.engines import insert_new
+from factledger.store.log import chunks
+
+Slot = tuple[str, str]  # (subject as posted, predicate)
+
+
+class SlotState(NamedTuple):
+    """A slot as posted, and the positions that last changed it below some size."""
+
+    subject: str
+    predicate: str
+    last_assertion: int
+    last_touch: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A memo: the belief in one slot as of a size, over valid times in [valid_from, valid_to)."""
+
+    size: int
+    valid_from: int
+    valid_to: int
+    basis: bytes
+    body: bytes
+
+
+def _own(table: Table) -> ColumnElement[bool]:
+    """Return the condition that a row belongs to the ledger and generation asked for."""
+    return (table.c.ledger_id == bindparam("ledger_id")) & (table.c.generation == bindparam("generation"))
+
+
+def _last(table: Table) -> Any:
+    """Return the last position below a size in the slot that the outer statement is at."""
+    return (
+        select(func.max(table.c.position))
+        .where(
+            _own(table),
+            table.c.subject == schema.slots.c.subject,
+            table.c.predicate == schema.slots.c.predicate,
+            table.c.position < bindparam("size"),
+        )
+        .scalar_subquery()
+    )
+
+
+_ASSERTIONS = schema.assertions
+ASSERTION_COLUMNS = (
+    _ASSERTIONS.c.position,
+    _ASSERTIONS.c.affirms,
+    _ASSERTIONS.c.value_key,
+    _ASSERTIONS.c.speaker,
+    _ASSERTIONS.c.outlet,
+    _ASSERTIONS.c.source,
+    _ASSERTIONS.c.asserted_at_us,
+    _ASSERTIONS.c.start_kind,
+    _ASSERTIONS.c.starts_earliest_us,
+    _ASSERTIONS.c.starts_latest_us,
+    _ASSERTIONS.c.end_kind,
+    _ASSERTIONS.c.ends_earliest_us,
+    _ASSERTIONS.c.ends_latest_us,
+    _ASSERTIONS.c.certainty,
+    _ASSERTIONS.c.confidence,
+    _ASSERTIONS.c.document_uri,
+    _ASSERTIONS.c.run,
+    _ASSERTIONS.c.valid,
+)
+
+_CONTEXT = (
+    select(schema.context.c.position, schema.context.c.type, schema.context.c.data, schema.context.c.targets)
+    .where(
+        _own(schema.context),
+        schema.context.c.position >= bindparam("from_position"),
+        schema.context.c.position < bindparam("size"),
+    )
+    .order_by(schema.context.c.position)
+)
+_NAMES = select(schema.names.c.entity, schema.names.c.position, schema.names.c.ordinal).where(
+    _own(schema.names), schema.names.c.entity.in_(bindparam("entities", expanding=True))
+)
+_SLOTS = (
+    select(schema.slots.c.subject, schema.slots.c.predicate, _last(_ASSERTIONS), _last(schema.touches))
+    .where(
+        _own(schema.slots),
+        schema.slots.c.subject.in_(bindparam("subjects", expanding=True)),
+        schema.slots.c.first_position < bindparam("size"),
+    )
+    .order_by(schema.slots.c.predicate, schema.slots.c.subject)
+)
+_SUBJECTS = (
+    select(schema.slots.c.subject)
+    .distinct()
+    .where(
+        _own(schema.slots),
+        schema.slots.c.subject > bindparam("after"),
+        schema.slots.c.first_position < bindparam("size"),
+    )
+    .order_by(schema.slots.c.subject)
+    .limit(bindparam("limit"))
+)
+_KNOWN_SUBJECTS = (
+    select(schema.slots.c.subject)
+    .distinct()
+    .where(
+        _own(schema.slots),
+        schema.slots.c.subject.in_(bindparam("subjects", expanding=True)),
+        schema.slots.c.first_position < bindparam("size"),
+    )
+)
+_SLOT = (
+    select(*ASSERTION_COLUMNS)
+    .where(
+        _own(_ASSERTIONS),
+        _ASSERTIONS.c.subject == bindparam("subject"),
+        _ASSERTIONS.c.predicate == bindparam("predicate"),
+        _ASSERTIONS.c.position >= bindparam("from_position"),
+        _ASSERTIONS.c.position < bindparam("size"),
+    )
+    .order_by(_ASSERTIONS.c.position)
+)
+_ENTITY = (
+    select(*ASSERTION_COLUMNS, _ASSERTIONS.c.predicate)
+    .where(
+        _own(_ASSERTIONS),
+        _ASSERTIONS.c.subject == bindparam("subject"),
+        _ASSERTIONS.c.position < bindparam("size"),
+    )
+    .order_by(_ASSERTIONS.c.predicate, _ASSERTIONS.c.position)
+)
+_TOUCHED = (
+    select(schema.touches.c.position)
+    .where(
+        _own(schema.touches),
+        schema.touches.c.subject == bindparam("subject"),
+        schema.touches.c.predicate == bindparam("predicate"),
+        schema.touches.c.position < bindparam("size"),
+    )
+    .order_by(schema.touches.c.position)
+)
+_RETRACTED_BY = select(
+    schema.retractions.c.target,
+    schema.retractions.c.position,
+    schema.retractions.c.by_subject,
+    schema.retractions.c.by_predicate,
+).where(
+    _own(schema.retractions),
+    schema.retractions.c.target.in_(bindparam("targets", expanding=True)),
+    schema.retractions.c.position < bindparam("size"),
+)
+_MEMOS = (
+    select(
+        schema.beliefs.c.predicate,
+        schema.beliefs.c.size,
+        schema.beliefs.c.from_us,
+        schema.beliefs.c.to_us,
+        schema.beliefs.c.basis,
+        schema.beliefs.c.body,
+    )
+    .where(
+        _own(schema.beliefs),
+        schema.beliefs.c.entity == bindparam("entity"),
+        schema.beliefs.c.predicate.in_(bindparam("predicates", expanding=True)),
+        schema.beliefs.c.size <= bindparam("size"),
+        schema.beliefs.c.from_us <= bindparam("instant"),
+        schema.beliefs.c.to_us > bindparam("instant"),
+    )
+    .order_by(schema.beliefs.c.predicate, schema.beliefs.c.size)
+)
+
+
+class Lookups:
+    """The projection of one ledger in one generation, read within one database snapshot."""
+
+    def __init__(self, connection: Connection, ledger_id: str, generation: int) -> None:
+        """Name the ledger and the generation whose rows are meant."""
+        self._connection = connection
+        self._own = {"ledger_id": ledger_id, "generation": generation}
+
+    def _rows(self, statement: Any, **parameters: Any) -> Sequence[Any]:
+        return self._connection.execute(statement, {**self._own, **parameters}).all()
+
+    # --- the context
+
+    def extend_context(self, log: ContextLog, size: int) -> None:
+        """Bring a context log up to a size."""
+        if log.size >= size:
+            return
+        with log.lock:
+            if log.size >= size:
+                return
+            added = [
+                ContextEvent(position, kind, orjson.loads(data), tuple(orjson.loads(targets)))
+                for position, kind, data, targets in self._rows(_CONTEXT, from_position=log.size, size=size)
+            ]
+            judged = {entity for event in added if event.type == events.IDENTITY for entity in event.data["entities"]}
+            log.extend(size, added, self.first_named(judged - log.first_named.keys()))
+
+    def first_named(self, entities: Iterable[str]) -> dict[str, Naming]:
+        """Return where the log first named these ids, as far as it did."""
+        return {
+            entity: (position, ordinal)
+            for some in chunks(sorted(entities))
+            for entity, position, ordinal in self._rows(_NAMES, entities=some)
+        }
+
+    # --- slots
+
+    def slots(self, subjects: Sequence[str], size: int) -> list[SlotState]:
+        """Return every slot that these subjects have below a size, by predicate, then subject.
+
+        Each comes with the last assertion in it, and the last retraction or correction that reaches it.
+        """
+        return [SlotState._make(row) for row in self._rows(_SLOTS, subjects=subjects, size=size)]
+
+    def subjects(self, after: str, size: int, limit: int) -> list[str]:
+        """Return up to `limit` subjects as posted that follow a given one in order, and have a slot."""
+        return [row[0] for row in self._rows(_SUBJECTS, after=after, size=size, limit=limit)]
+
+    def known_subjects(self, subjects: Sequence[str], size: int) -> set[str]:
+        """Return those of these subjects that have a slot."""
+        return {row[0] for some in chunks(subjects) for row in self._rows(_KNOWN_SUBJECTS, subjects=some, size=size)}
+
+    def assertions(self, subject: str, predicate: str, from_position: int, size: int) -> list[Assertion]:
+        """Return a slot's assertions at from_position .. size - 1, in order: one range of the primary key."""
+        rows = self._rows(_SLOT, subject=subject, predicate=predicate, from_position=from_position, size=size)
+        return list(map(Assertion._make, rows))
+
+    def assertions_about(self, subject: str, size: int) -> dict[str, list[Assertion]]:
+        """Return all of a subject's assertions below a size by predicate: one range of the primary key."""
+        found: dict[str, list[Assertion]] = {}
+        for *row, predicate in self._rows(_ENTITY, subject=subject, size=size):
+            found.setdefault(predicate, []).append(Assertion._make(row))
+        return found
+
+    def touched(self, subject: str, predicate: str, size: int) -> list[int]:
+        """Return the positions below a size whose retraction or correction reaches the slot, rising."""
+        return [row[0] for row in self._rows(_TOUCHED, subject=subject, predicate=predicate, size=size)]
+
+    def retracted_by(self, targets: Sequence[int], size: int) -> list[tuple[int, int, Slot | None]]:
+        """Return (target, position, slot of a correction) of what below a size targets these positions."""
+        return [
+            (target, position, None if subject is None else (subject, predicate))
+            for some in chunks(targets)
+            for target, position, subject, predicate in self._rows(_RETRACTED_BY, targets=some, size=size)
+        ]
+
+    def matching(self, criteria: Mapping[str, Any], size: int) -> Iterator[int]:
+        """Yield the positions below a size of the assertions that a bulk retraction's criteria match, rising."""
+        table = _ASSERTIONS
+        query = select(table.c.position).where(
+            _own(table),
+            table.c.position >= criteria.get("from_position", 0),
+            table.c.position < min(size, criteria.get("to_position", size) + 1),
+        )
+        for name in ("source", "outlet", "document_uri", "run", "subject", "predicate"):
+            if name in criteria:
+                query = query.where(table.c[name] == criteria[name])
+        if prefix := criteria.get("source_prefix"):
+            query = query.where(table.c.source >= prefix, func.substr(table.c.source, 1, len(prefix)) == prefix)
+        streamed = self._connection.execution_options(yield_per=10_000)
+        yield from streamed.execute(query.order_by(table.c.position), self._own).scalars()
+
+    # --- the memo
+
+    def remembered(self, entity: str, predicates: Sequence[str], size: int, instant: int) -> dict[str, Remembered]:
+        """Return, by predicate, the newest memo at or below a size whose piece of valid time holds the instant."""
+        return {
+            predicate: Remembered(*memo)
+            for some in chunks(predicates)
+            for predicate, *memo in self._rows(_MEMOS, entity=entity, predicates=some, size=size, instant=instant)
+        }
+
+
+class Memo:
+    """The memo of one ledger in one generation, written in the caller's transaction."""
+
+    def __init__(self, connection: Connection, ledger_id: str, generation: int) -> None:
+        """Name the ledger and the generation whose memos are meant."""
+        self._connection = connection
+        self._own = {"ledger_id": ledger_id, "generation": generation}
+
+    def remember(self, memos: Sequence[tuple[str, str, Remembered]]) -> None:
+        """Keep beliefs by (canonical entity, predicate), each in place of what the slot's memo was."""
+        table = schema.beliefs
+        one_slot = _own(table) & (table.c.entity == bindparam("of")) & (table.c.predicate == bindparam("in"))
+        self._connection.execute(delete(table).where(one_slot), [{**self._own, "of": e, "in": p} for e, p, _ in memos])
+        rows = [
+            {
+                **self._own,
+                "entity": entity,
+                "predicate": predicate,
+                "size": memo.size,
+                "from_us": memo.valid_from,
+                "to_us": memo.valid_to,
+                "basis": memo.basis,
+                "body": memo.body,
+            }
+            for entity, predicate, memo in memos
+        ]
+        insert_new(self._connection, table, rows)
+
+    def forget(self) -> None:
+        """Drop every memo; answers stay the same, only slower for a while."""
+        self._connection.execute(delete(schema.beliefs).where(_own(schema.beliefs)), self._own)
