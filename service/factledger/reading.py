@@ -379,9 +379,8 @@ class Snapshot:
         self, canonical: str, members: Sequence[str], predicate: str, slot: evidence.Slot, body: bytes
     ) -> None:
         begins, ends = slot.piece(self.instant)
-        everything = (*slot.evidence, *slot.muted, *slot.retracted)
-        voices = sorted({(e.assertion.speaker, e.assertion.outlet, e.assertion.source) for e in everything})
-        values = sorted({e.assertion.value_key for e in everything if facts.entity_of(e.assertion.value_key)})
+        voices = sorted({said[:3] for said in slot.voices})
+        values = sorted({e.assertion.value_key for e in slot.everything() if e.value.startswith(facts.ENTITY_KEY)})
         basis = None
         if len(voices) + len(values) <= MAX_NAMED_VOICES:
             digest = self._digest(members, predicate, voices, values)

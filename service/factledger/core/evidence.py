@@ -5,10 +5,11 @@ Source: belief.md, sections "Spans of valid time" and "Origins".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
 
 from factledger.core import facts
@@ -50,6 +51,9 @@ class Assertion(NamedTuple):
     document_uri: str | None
     run: str | None
     valid: str | None  # EDTF as posted
+
+
+Said = tuple[str, str, str, int, float]  # speaker, outlet, source, certainty, confidence: as posted
 
 
 class Voice(NamedTuple):
@@ -125,22 +129,20 @@ class Slot:
         rules: Rules,
         muted: Sequence[Evidence] = (),
         retracted: Sequence[Evidence] = (),
+        voices: Mapping[Said, Voice] = MappingProxyType({}),
     ) -> None:
         """Take what counts in principle, what has no surety, and what is not in force, each in speaking order."""
         self.evidence = evidence
         self.rules = rules
         self.muted = muted
         self.retracted = retracted
+        self.voices = voices  # of everything, by whom and how it was said as posted
+        self.least_reliability = min((voice.reliability for voice in voices.values()), default=1.0)
 
     @cached_property
     def has_denials(self) -> bool:
         """Tell whether anything in the slot is a denial."""
         return not all(e.affirms for e in self.evidence)
-
-    @cached_property
-    def least_reliability(self) -> float:
-        """Return the reliability of the least reliable origin in the slot."""
-        return min((e.voice.reliability for e in self.evidence), default=1.0)
 
     @cached_property
     def by_origin(self) -> dict[str, list[Evidence]]:
@@ -151,9 +153,14 @@ class Slot:
         return own
 
     @cached_property
+    def _announcing(self) -> list[Evidence]:
+        """Return the credible affirmations of a known start, in speaking order."""
+        return [e for e in self.evidence if e.start_kind > UNBOUNDED and e.affirms and e.voice.credible]
+
+    @cached_property
     def announced(self) -> frozenset[str]:
         """Return the values whose start a credible affirmation announces."""
-        return frozenset(e.value for e in self.evidence if e.affirms and e.start_kind > UNBOUNDED and e.voice.credible)
+        return frozenset([e.value for e in self._announcing])
 
     @cached_property
     def starts(self) -> tuple[list[int], list[Evidence]]:
@@ -162,12 +169,10 @@ class Slot:
         The first list holds the keys: twice the instant of the change, plus 1 for those who knew of it when
         they spoke.
         """
-        keyed = sorted(
-            (2 * e.starts_latest + (e.asserted_at >= e.starts_latest), e.asserted_at, e.position, e)
-            for e in self.evidence
-            if e.affirms and e.start_kind > UNBOUNDED and e.voice.credible
-        )
-        return [key for key, _, _, _ in keyed], [e for _, _, _, e in keyed]
+        evidence = self._announcing
+        keys = [2 * e.starts_latest + (e.asserted_at >= e.starts_latest) for e in evidence]
+        order = sorted(range(len(keys)), key=keys.__getitem__)  # stable: equals stay in speaking order
+        return [keys[i] for i in order], [evidence[i] for i in order]
 
     @cached_property
     def ends(self) -> dict[str, tuple[list[int], list[Evidence]]]:
@@ -213,20 +218,38 @@ class Slot:
 
 def prepare(in_force: Iterable[Assertion], retracted: Iterable[Assertion], context: Context, rules: Rules) -> Slot:
     """Return the slot that these assertions make in a context."""
-    voices: dict[tuple[str, str, str, int, float], Voice] = {}
+    voices: dict[Said, Voice] = {}
     values: dict[str, str] = {}
     lapse, make = rules.lapse, Evidence._make
 
     def resolve(row: Assertion) -> Evidence:
-        said = (row.speaker, row.outlet, row.source, row.certainty, row.confidence)
+        (
+            position,
+            affirms,
+            value_key,
+            speaker,
+            outlet,
+            source,
+            asserted_at,
+            start_kind,
+            starts_earliest,
+            starts_latest,
+            end_kind,
+            ends_earliest,
+            ends_latest,
+            certainty,
+            confidence,
+            _,
+            _,
+            _,
+        ) = row
+        said = (speaker, outlet, source, certainty, confidence)
         voice = voices.get(said)
         if voice is None:
-            voice = voices[said] = _voice(row, context, rules)
-        value = values.get(row.value_key)
+            voice = voices[said] = _voice(said, context, rules)
+        value = values.get(value_key)
         if value is None:
-            value = values[row.value_key] = canonical_value(row.value_key, context)
-        (position, affirms, _, _, _, _, asserted_at, start_kind, starts_earliest, starts_latest) = row[:10]
-        end_kind, ends_earliest, ends_latest = row[10:13]
+            value = values[value_key] = canonical_value(value_key, context)
         if lapse is not None and end_kind == OPEN:
             ends_earliest = ends_latest = max(asserted_at, starts_earliest) + lapse
         return make(
@@ -247,10 +270,12 @@ def prepare(in_force: Iterable[Assertion], retracted: Iterable[Assertion], conte
         )
 
     evidence = sorted(map(resolve, in_force))
-    muted = [e for e in evidence if e.voice.surety <= 0.0]
-    if muted:
+    gone = sorted(map(resolve, retracted))
+    muted: list[Evidence] = []
+    if any(voice.surety <= 0.0 for voice in voices.values()):
+        muted = [e for e in evidence if e.voice.surety <= 0.0]
         evidence = [e for e in evidence if e.voice.surety > 0.0]
-    return Slot(evidence, rules, muted, sorted(map(resolve, retracted)))
+    return Slot(evidence, rules, muted, gone, voices)
 
 
 def canonical_value(value_key: str, context: Context) -> str:
@@ -262,12 +287,13 @@ def canonical_value(value_key: str, context: Context) -> str:
     return value_key if canonical == entity else facts.entity_key(canonical)
 
 
-def _voice(row: Assertion, context: Context, rules: Rules) -> Voice:
-    origin, outlet = context.origin(row.speaker), context.canonical(row.outlet)
+def _voice(said: Said, context: Context, rules: Rules) -> Voice:
+    speaker, posted_outlet, source, certainty, confidence = said
+    origin, outlet = context.origin(speaker), context.canonical(posted_outlet)
     surety = (
-        row.confidence
-        * context.policy.certainty[CERTAINTIES[row.certainty]]
-        * context.fidelity(row.source)
+        confidence
+        * context.policy.certainty[CERTAINTIES[certainty]]
+        * context.fidelity(source)
         * (1.0 if outlet == origin else context.fidelity(outlet))
     )
     reliability = context.reliability(origin)

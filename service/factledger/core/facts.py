@@ -12,7 +12,7 @@ ID_LENGTH = 256
 _ID = re.compile(r"[^\s\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]{1,256}")
 _PREDICATE = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LANGUAGE = re.compile(r"(?a:[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*)")
-_ENTITY_KEY = '{"entity":'
+ENTITY_KEY = '{"entity":'  # how the key of a value that is an entity starts
 
 VALUE_TYPES = ("any", "text", "number", "boolean", "date", "entity", "quantity")
 
@@ -120,7 +120,7 @@ def value_key(value: object) -> str:
 
 def entity_of(key: str) -> str | None:
     """Return the entity id that a value's key points at, or None for a literal."""
-    if not key.startswith(_ENTITY_KEY):
+    if not key.startswith(ENTITY_KEY):
         return None
     entity = encoding.parse_json(key.encode())["entity"]
     assert isinstance(entity, str)

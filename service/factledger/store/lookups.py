@@ -63,26 +63,6 @@ def _last(table: Table) -> Any:
 
 
 _ASSERTIONS = schema.assertions
-ASSERTION_COLUMNS = (
-    _ASSERTIONS.c.position,
-    _ASSERTIONS.c.affirms,
-    _ASSERTIONS.c.value_key,
-    _ASSERTIONS.c.speaker,
-    _ASSERTIONS.c.outlet,
-    _ASSERTIONS.c.source,
-    _ASSERTIONS.c.asserted_at_us,
-    _ASSERTIONS.c.start_kind,
-    _ASSERTIONS.c.starts_earliest_us,
-    _ASSERTIONS.c.starts_latest_us,
-    _ASSERTIONS.c.end_kind,
-    _ASSERTIONS.c.ends_earliest_us,
-    _ASSERTIONS.c.ends_latest_us,
-    _ASSERTIONS.c.certainty,
-    _ASSERTIONS.c.confidence,
-    _ASSERTIONS.c.document_uri,
-    _ASSERTIONS.c.run,
-    _ASSERTIONS.c.valid,
-)
 
 _CONTEXT = (
     select(schema.context.c.position, schema.context.c.type, schema.context.c.data, schema.context.c.targets)
@@ -126,7 +106,7 @@ _KNOWN_SUBJECTS = (
     )
 )
 _SLOT = (
-    select(*ASSERTION_COLUMNS)
+    select(_ASSERTIONS.c.inputs)
     .where(
         _own(_ASSERTIONS),
         _ASSERTIONS.c.subject == bindparam("subject"),
@@ -137,7 +117,7 @@ _SLOT = (
     .order_by(_ASSERTIONS.c.position)
 )
 _ENTITY = (
-    select(*ASSERTION_COLUMNS, _ASSERTIONS.c.predicate)
+    select(_ASSERTIONS.c.predicate, _ASSERTIONS.c.inputs)
     .where(
         _own(_ASSERTIONS),
         _ASSERTIONS.c.subject == bindparam("subject"),
@@ -184,6 +164,16 @@ _MEMOS = (
     )
     .order_by(schema.beliefs.c.predicate, schema.beliefs.c.size)
 )
+
+
+def packed(assertion: Assertion) -> bytes:
+    """Return an assertion as its row keeps it."""
+    return orjson.dumps(tuple(assertion))
+
+
+def _decoded(rows: Sequence[bytes]) -> list[Assertion]:
+    """Return the assertions of a slot, parsed in one go."""
+    return list(map(Assertion._make, orjson.loads(b"[" + b",".join(rows) + b"]")))
 
 
 class Lookups:
@@ -241,14 +231,14 @@ class Lookups:
     def assertions(self, subject: str, predicate: str, from_position: int, size: int) -> list[Assertion]:
         """Return a slot's assertions at from_position .. size - 1, in order: one range of the primary key."""
         rows = self._rows(_SLOT, subject=subject, predicate=predicate, from_position=from_position, size=size)
-        return list(map(Assertion._make, rows))
+        return _decoded([inputs for (inputs,) in rows])
 
     def assertions_about(self, subject: str, size: int) -> dict[str, list[Assertion]]:
         """Return all of a subject's assertions below a size by predicate: one range of the primary key."""
-        found: dict[str, list[Assertion]] = {}
-        for *row, predicate in self._rows(_ENTITY, subject=subject, size=size):
-            found.setdefault(predicate, []).append(Assertion._make(row))
-        return found
+        packed: dict[str, list[bytes]] = {}
+        for predicate, inputs in self._rows(_ENTITY, subject=subject, size=size):
+            packed.setdefault(predicate, []).append(inputs)
+        return {predicate: _decoded(rows) for predicate, rows in packed.items()}
 
     def touched(self, subject: str, predicate: str, size: int) -> list[int]:
         """Return the positions below a size whose retraction or correction reaches the slot, rising."""

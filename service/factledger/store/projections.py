@@ -21,7 +21,7 @@ from factledger.core.identity import Naming
 from factledger.store import schema
 from factledger.store.engines import insert_new
 from factledger.store.log import Recorded, chunks
-from factledger.store.lookups import ASSERTION_COLUMNS, Slot
+from factledger.store.lookups import Slot, packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +92,6 @@ def assertion_of(entry: Entry) -> Assertion:
     )
 
 
-_ASSERTION_NAMES = [column.name for column in ASSERTION_COLUMNS]
-
-
 class Projection:
     """The projection of one ledger in one generation: written within the caller's transaction."""
 
@@ -116,8 +113,20 @@ class Projection:
             if entry.type == events.ASSERTION:
                 by = (entry.data["subject"], entry.data["predicate"])
                 slots.setdefault(by, entry.position)
-                columns = dict(zip(_ASSERTION_NAMES, assertion_of(entry), strict=True))
-                rows[schema.assertions].append({**self._key, "subject": by[0], "predicate": by[1], **columns})
+                kept = assertion_of(entry)
+                rows[schema.assertions].append(
+                    {
+                        **self._key,
+                        "subject": by[0],
+                        "predicate": by[1],
+                        "position": entry.position,
+                        "source": kept.source,
+                        "outlet": kept.outlet,
+                        "document_uri": kept.document_uri,
+                        "run": kept.run,
+                        "inputs": packed(kept),
+                    }
+                )
             elif (added := context_event(entry)) is not None:
                 rows[schema.context].append(
                     {
