@@ -337,7 +337,7 @@ class Ledger:
             recorded = log.at_positions(snapshot.connection, self.name, [position]).get(position)
             if recorded is None or position >= snapshot.size:
                 raise LedgerError(Category.NOT_FOUND, "event-not-found", "No event is recorded at this position.")
-            shown = answers.event(recorded, in_force=snapshot.in_force(recorded))
+            shown = answers.event(recorded, in_force=bool(snapshot.in_force([recorded])))
             return Answer(orjson.dumps(shown), None, snapshot.size)
 
     def events(
@@ -354,7 +354,8 @@ class Ledger:
                 limit=limit + 1,
                 criteria=criteria,
             )
-            shown = [answers.event(e, in_force=snapshot.in_force(e)) for e in found[:limit]]
+            standing = snapshot.in_force(found[:limit])
+            shown = [answers.event(e, in_force=e.position in standing) for e in found[:limit]]
             following = found[limit].position if len(found) > limit else None
             return shown, following, snapshot.size
 

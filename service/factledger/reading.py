@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 
 from factledger.core import events, evidence, facts
 from factledger.core.belief import Belief, believe
-from factledger.core.context import ContextLog
+from factledger.core.context import ContextLog, Posted
 from factledger.core.errors import Category, Fault, LedgerError
 from factledger.core.evidence import Assertion, Rules
 from factledger.store import log
@@ -249,7 +249,7 @@ class Snapshot:
         for rule in self.context.rules:
             if rule.could_touch(subjects, predicate):
                 for subject, row in rows:
-                    if row.position not in removed and _matches(rule, subject, predicate, row):
+                    if row.position not in removed and rule.matches(_posted(subject, predicate, row)):
                         removed[row.position] = rule.position
         if touched:
             positions = [row.position for _, row in rows]
@@ -267,17 +267,24 @@ class Snapshot:
         before = self.coordinates.asserted_before
         if before is not None and row.asserted_at >= before:
             return False
-        if any(_matches(rule, subject, predicate, row) for rule in self.context.rules):
+        if any(rule.matches(_posted(subject, predicate, row)) for rule in self.context.rules):
             return False
         # Each step goes to a later position, so this ends.
         return not any(self._stands(by, via) for _, by, via in self.lookups.retracted_by([position], self.size))
 
-    def in_force(self, event: log.Recorded) -> bool:
-        """Tell whether a recorded event is in force as of these coordinates."""
-        if event.type != events.ASSERTION:
-            return event.position not in self.context.dead
-        data = event.content()
-        return self._stands(event.position, (data["subject"], data["predicate"]))
+    def in_force(self, recorded: Sequence[log.Recorded]) -> set[int]:
+        """Return the positions of those of these events that are in force, looked up together."""
+        standing = {event.position for event in recorded if event.position not in self.context.dead}
+        said = [
+            Posted.of(event.position, event.source, event.content())
+            for event in recorded
+            if event.type == events.ASSERTION
+        ]
+        standing -= {one.position for one in said if any(rule.matches(one) for rule in self.context.rules)}
+        for target, by, correction in self.lookups.retracted_by([one.position for one in said], self.size):
+            if target in standing and self._stands(by, correction):
+                standing.discard(target)
+        return standing
 
     # --- belief
 
@@ -421,8 +428,8 @@ class Snapshot:
         return hashlib.sha256(repr(rests_on).encode()).hexdigest()
 
 
-def _matches(rule: Any, subject: str, predicate: str, row: Assertion) -> bool:
-    return bool(rule.matches(row.position, subject, predicate, row.source, row.outlet, row.document_uri, row.run))
+def _posted(subject: str, predicate: str, row: Assertion) -> Posted:
+    return Posted(row.position, subject, predicate, row.source, row.outlet, row.document_uri, row.run)
 
 
 def _within(asked: int, size: int, name: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from factledger.core import encoding, events, facts, times
-from factledger.core.context import Context, ContextEvent, ContextLog, Where
+from factledger.core.context import Context, ContextEvent, ContextLog, Posted, Where
 from factledger.core.errors import Category, Fault, LedgerError, invalid
 from factledger.core.events import Draft
 from factledger.store import log, projections
@@ -312,23 +312,10 @@ class Recorder:
             digest.update(position.to_bytes(8, "big"))
         rule = Where(size, where)
         for entry in self._staged.entries:
-            if entry.type == events.ASSERTION and _matches(rule, entry):
+            if entry.type == events.ASSERTION and rule.matches(Posted.of(entry.position, entry.source, entry.data)):
                 count += 1
                 digest.update(entry.position.to_bytes(8, "big"))
         return {"count": count, "size": size, "sha256": digest.hexdigest()}
-
-
-def _matches(rule: Where, entry: Entry) -> bool:
-    data, provenance = entry.data, entry.data["provenance"]
-    return rule.matches(
-        entry.position,
-        data["subject"],
-        data["predicate"],
-        entry.source,
-        provenance["outlet"],
-        provenance.get("document", {}).get("uri"),
-        provenance.get("method", {}).get("run"),
-    )
 
 
 def _conflict(context: Context) -> LedgerError | None:

@@ -10,7 +10,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from factledger.core import events, times
 from factledger.core.identity import Clusters, Judgement, Naming
@@ -80,6 +80,32 @@ class Policy:
         )
 
 
+class Posted(NamedTuple):
+    """What a bulk retraction's criteria look at: an assertion by the ids that it was posted with."""
+
+    position: int
+    subject: str
+    predicate: str
+    source: str
+    outlet: str
+    document_uri: str | None
+    run: str | None
+
+    @classmethod
+    def of(cls, position: int, source: str, data: Mapping[str, Any]) -> Posted:
+        """Return what an assertion's content says."""
+        provenance = data["provenance"]
+        return cls(
+            position,
+            data["subject"],
+            data["predicate"],
+            source,
+            provenance["outlet"],
+            provenance.get("document", {}).get("uri"),
+            provenance.get("method", {}).get("run"),
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Where:
     """A bulk retraction's criteria: all given must match; it matches assertions recorded before it only."""
@@ -94,28 +120,19 @@ class Where:
             and (self.criteria.get("subject") or subjects[0]) in subjects
         )
 
-    def matches(
-        self,
-        position: int,
-        subject: str,
-        predicate: str,
-        source: str,
-        outlet: str,
-        uri: str | None,
-        run: str | None,
-    ) -> bool:
-        """Tell whether the assertion with these posted ids is retracted by this rule."""
+    def matches(self, said: Posted) -> bool:
+        """Tell whether this rule retracts an assertion."""
         given = self.criteria
         return (
-            given.get("from_position", 0) <= position < self.position
-            and position <= given.get("to_position", position)
-            and given.get("source", source) == source
-            and source.startswith(given.get("source_prefix", ""))
-            and given.get("outlet", outlet) == outlet
-            and ("document_uri" not in given or given["document_uri"] == uri)
-            and ("run" not in given or given["run"] == run)
-            and given.get("subject", subject) == subject
-            and given.get("predicate", predicate) == predicate
+            given.get("from_position", 0) <= said.position < self.position
+            and said.position <= given.get("to_position", said.position)
+            and given.get("source", said.source) == said.source
+            and said.source.startswith(given.get("source_prefix", ""))
+            and given.get("outlet", said.outlet) == said.outlet
+            and ("document_uri" not in given or given["document_uri"] == said.document_uri)
+            and ("run" not in given or given["run"] == said.run)
+            and given.get("subject", said.subject) == said.subject
+            and given.get("predicate", said.predicate) == said.predicate
         )
 
 
