@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection
 
 from factledger.core import encoding, events, facts, times
-from factledger.core.context import Context, ContextEvent, ContextLog, Posted, Where
+from factledger.core.context import Context, ContextEvent, ContextLog, Posted, Vocabulary, Where
 from factledger.core.errors import Category, Fault, LedgerError, invalid
 from factledger.core.events import Draft
 from factledger.store import log, projections
@@ -103,8 +103,9 @@ class Recorder:
         self._staged = _Staged(head.size, head.recorded_at)
         self._stored: dict[tuple[str, str], log.Recorded] = {}
         self._targets: dict[int, log.Recorded] = {}
-        self._staged_context: Context | None = None
+        self._staged_context: Context | None = None  # as of _context_count staged context events
         self._context_count = 0
+        self._declared: dict[str, Vocabulary] = {}  # by staged events, since that context
 
     def record(self, requests: Sequence[Request]) -> list[Receipt | LedgerError]:
         """Judge every request, store the accepted ones, and return what happened to each."""
@@ -160,8 +161,10 @@ class Recorder:
             ]
             self._check_context(mark, pointers=request.pointers)
         except LedgerError:
+            declared = len(before.context) > mark.context
             before.undo(mark)
-            self._staged_context = None
+            if declared:
+                self._restart_context()
             raise
         return Receipt(results, before.size)
 
@@ -216,7 +219,7 @@ class Recorder:
         staged.entries.append(entry)
         staged.by_key[key] = event
         if (added := context_event(entry)) is not None:
-            staged.context.append(added)
+            self._note_context(added, targets)
         staged.size += 1
         staged.recorded_at = recorded_at
         return Result(True, event.position, draft.source, draft.id, recorded_at)
@@ -251,8 +254,7 @@ class Recorder:
     def _check_vocabulary(self, draft: Draft) -> None:
         """Refuse an undeclared predicate on a strict ledger, and a value of another type than declared."""
         predicate = draft.data["predicate"]
-        context = self._context()
-        vocabulary = context.vocabulary(predicate)
+        vocabulary = self._vocabulary(predicate)
         if self._head.strict and vocabulary.position is None:
             detail = "is not declared; this ledger is strict: record a factledger.predicate.v1 event first"
             raise invalid([Fault("/data/predicate", detail)])
@@ -263,6 +265,25 @@ class Recorder:
                     f"is of type {given}; the vocabulary declares this predicate's values as {vocabulary.value_type}"
                 )
                 raise invalid([Fault("/data/value", detail)])
+
+    def _vocabulary(self, predicate: str) -> Vocabulary:
+        """Return what is declared about a predicate at the staged size."""
+        if predicate in self._declared:
+            return self._declared[predicate]
+        context = self._staged_context or self._contexts.at(self._head.size)
+        return context.vocabulary(predicate)
+
+    def _note_context(self, added: ContextEvent, targets: Sequence[Target]) -> None:
+        """Keep up with what a staged event declares, or takes back."""
+        self._staged.context.append(added)
+        if added.type == events.PREDICATE:
+            self._declared[added.data["predicate"]] = Vocabulary.declared_by(added)
+        elif any(target.type in (events.PREDICATE, events.RETRACTION) for target in targets):
+            self._restart_context()
+
+    def _restart_context(self) -> None:
+        self._staged_context, self._declared = None, {}
+        self._staged_context = self._context()
 
     def _context(self) -> Context:
         """Return the context at the staged size."""

@@ -40,6 +40,20 @@ class Vocabulary:
     data: Mapping[str, Any] = field(default_factory=dict)
     position: int | None = None
 
+    @classmethod
+    def declared_by(cls, event: ContextEvent) -> Vocabulary:
+        """Return what a `predicate` event declares."""
+        data = event.data
+        value_type, lapse = data.get("value_type", "any"), data.get("lapse_days")
+        return cls(
+            cardinality=data["cardinality"],
+            value_type=value_type,
+            plausible_values=data.get("plausible_values", 1 if value_type == "boolean" else 10),
+            lapse=None if lapse is None else round(lapse * times.DAY),
+            data=data,
+            position=event.position,
+        )
+
     @property
     def single(self) -> bool:
         """Tell whether the slot holds one value at a time."""
@@ -183,7 +197,7 @@ class Context:
                 if name in data:
                     fields[name] = data[name]
         elif event.type == events.PREDICATE:
-            self._vocabulary[data["predicate"]] = _vocabulary(event)
+            self._vocabulary[data["predicate"]] = Vocabulary.declared_by(event)
         elif event.type == events.POLICY:
             self.policy = Policy.from_event(event)
         elif event.type == events.RETRACTION and "where" in data:
@@ -237,19 +251,6 @@ class Context:
         """Return how faithfully an agent passes on what was said, in [0, 1]."""
         stated = self._agents.get(self.canonical(agent), {}).get("fidelity")
         return 1.0 if stated is None else float(stated)
-
-
-def _vocabulary(event: ContextEvent) -> Vocabulary:
-    data = event.data
-    value_type, lapse = data.get("value_type", "any"), data.get("lapse_days")
-    return Vocabulary(
-        cardinality=data["cardinality"],
-        value_type=value_type,
-        plausible_values=data.get("plausible_values", 1 if value_type == "boolean" else 10),
-        lapse=None if lapse is None else round(lapse * times.DAY),
-        data=data,
-        position=event.position,
-    )
 
 
 class ContextLog:
