@@ -190,7 +190,7 @@ class Explanation:
     def positions(believed: SlotBelief) -> set[int]:
         """Return the positions of all events that an explanation shows."""
         slot = believed.slot
-        return {e.position for e in (*slot.evidence, *slot.retracted)} | set(believed.removed_by.values())
+        return {e.position for e in slot.everything()} | set(believed.removed_by.values())
 
     def render(self, valid_at: int) -> Json:
         """Return status, sentence, values with evidence for and against, and what does not count and why."""

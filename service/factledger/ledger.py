@@ -451,7 +451,8 @@ class Ledger:
                 for (made_in, entity, predicate), memo in unsaved.items()
                 if made_in == generation
             ]
-            Memo(connection, self.name, generation).remember(memos)
+            if memos:
+                Memo(connection, self.name, generation).remember(memos)
         return len(memos)
 
     def drop_memo(self) -> None:

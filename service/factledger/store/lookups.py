@@ -265,8 +265,8 @@ class Lookups:
                 query = query.where(table.c[name] == criteria[name])
         if prefix := criteria.get("source_prefix"):
             query = query.where(table.c.source >= prefix, func.substr(table.c.source, 1, len(prefix)) == prefix)
-        streamed = self._connection.execution_options(yield_per=10_000)
-        yield from streamed.execute(query.order_by(table.c.position), self._own).scalars()
+        streamed = query.order_by(table.c.position).execution_options(yield_per=10_000)
+        yield from self._connection.execute(streamed, self._own).scalars()
 
     # --- the memo
 

@@ -220,9 +220,10 @@ class Projection:
                     position < size,
                 )
                 .order_by(*keys)
+                .execution_options(yield_per=1000)
             )
             whole.update(table.name.encode())
-            for row in connection.execution_options(yield_per=1000).execute(query):
+            for row in connection.execute(query):
                 whole.update(repr(tuple(bytes(v) if isinstance(v, memoryview) else v for v in row)).encode())
         return whole.hexdigest()
 
