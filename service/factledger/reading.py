@@ -15,7 +15,6 @@ from typing import Any
 
 import orjson
 from cachetools import LRUCache
-from sqlalchemy import Connection
 
 from factledger.core import events, evidence, facts
 from factledger.core.belief import Belief, believe
@@ -23,6 +22,7 @@ from factledger.core.context import ContextLog, Posted
 from factledger.core.errors import Category, Fault, LedgerError
 from factledger.core.evidence import Assertion, Rules
 from factledger.store import log
+from factledger.store.engines import Connection
 from factledger.store.lookups import Lookups, Remembered, Slot, SlotState
 
 MAX_NAMED_VOICES = 64  # a memo that rests on more is not checked against later ratings, but made anew
@@ -115,6 +115,7 @@ class Snapshot:
         self.lookups.extend_context(contexts, head.projected_size)
         self.context = contexts.at(size, judged)
         self.size = size
+        self.found_states: dict[tuple[str, ...], dict[str, list[SlotState]]] = {}
         self._asked_method = question.method
         known_at = head.recorded_at if size else None
         if 0 < size < head.size:
@@ -137,6 +138,7 @@ class Snapshot:
         pinned = self.coordinates.identity_at_size
         judged = size if pinned == self.size else pinned
         clone.size = size
+        clone.found_states = {}
         clone.context = self._contexts.at(size, judged)
         clone.coordinates = replace(self.coordinates, size=size, known_at=None, identity_at_size=judged)
         return clone
@@ -150,12 +152,15 @@ class Snapshot:
             LedgerError: `entity-not-found` if nothing below the size names it.
         """
         canonical = self.context.canonical(entity)
+        members = self.context.clusters.members(canonical)
+        if len(members) == 1 and self.states(members):
+            return canonical, members  # a slot of its own names it
         named = self.lookups.first_named([entity]).get(entity)
         if named is None or named[0] >= self.size:
             raise LedgerError(
                 Category.NOT_FOUND, "entity-not-found", "Nothing recorded up to this size names this entity."
             )
-        return canonical, self.context.clusters.members(canonical)
+        return canonical, members
 
     def related(self, entities: set[str]) -> set[str]:
         """Return all ids that any judgement below the size, in force or not, ever joined with these."""
@@ -180,9 +185,12 @@ class Snapshot:
 
     def states(self, members: Sequence[str]) -> dict[str, list[SlotState]]:
         """Return the slots of a cluster by predicate."""
-        found: dict[str, list[SlotState]] = {}
-        for state in self.lookups.slots(members, self.size):
-            found.setdefault(state.predicate, []).append(state)
+        key = tuple(members)
+        found = self.found_states.get(key)
+        if found is None:
+            found = self.found_states[key] = {}
+            for state in self.lookups.slots(members, self.size):
+                found.setdefault(state.predicate, []).append(state)
         return found
 
     def rules(self, predicate: str) -> Rules:

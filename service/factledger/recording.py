@@ -11,13 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection
-
 from factledger.core import encoding, events, facts, times
 from factledger.core.context import Context, ContextEvent, ContextLog, Posted, Vocabulary, Where
 from factledger.core.errors import Category, Fault, LedgerError, invalid
 from factledger.core.events import Draft
 from factledger.store import log, projections
+from factledger.store.engines import Connection
 from factledger.store.lookups import Lookups
 from factledger.store.projections import Entry, Projection, Target, context_event, target_of
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, text
+from sqlalchemy import Connection as Connection
+from sqlalchemy import Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import QueuePool
@@ -140,7 +141,7 @@ def _sqlite(url: Any, *, size: int, query_only: bool, begin: str) -> Engine:
             "synchronous=FULL",  # NORMAL loses acknowledged commits in a power cut
             "secure_delete=ON",
             "mmap_size=268435456",
-            "cache_size=-65536",
+            f"cache_size=-{16 if query_only else 64}000",  # KiB, each connection
             "temp_store=MEMORY",
             f"query_only={'ON' if query_only else 'OFF'}",
         ):
