@@ -176,7 +176,6 @@ def create_tables() -> None:
         sa.PrimaryKeyConstraint("ledger_id", "generation", "target", "position", name=op.f("pk_retractions")),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_retractions_position", "retractions", ["ledger_id", "generation", "position"], unique=False)
     op.create_table(
         "slots",
         sa.Column("ledger_id", KEY, nullable=False),
@@ -197,3 +196,4 @@ def create_tables() -> None:
         sa.PrimaryKeyConstraint("ledger_id", "generation", "subject", "predicate", "position", name=op.f("pk_touches")),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_touches_position", "touches", ["ledger_id", "generation", "position"], unique=False)

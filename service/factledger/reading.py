@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 from cachetools import LRUCache
@@ -250,49 +250,57 @@ class Snapshot:
 
     def _removed(self, rows: Sequence[tuple[str, Assertion]], predicate: str, touched: bool) -> dict[int, int]:
         """Return the positions of those not in force, each with the first position that removes it."""
-        subjects = sorted({subject for subject, _ in rows})
-        removed: dict[int, int] = {}
-        if not rows:
-            return removed
-        for rule in self.context.rules:
-            if rule.could_touch(subjects, predicate):
-                for subject, row in rows:
-                    if row.position not in removed and rule.matches(_posted(subject, predicate, row)):
-                        removed[row.position] = rule.position
-        if touched:
-            positions = [row.position for _, row in rows]
-            for target, by, correction in self.lookups.retracted_by(positions, self.size):
-                if self._stands(by, correction) and by < removed.get(target, self.size):
-                    removed[target] = by
-        return removed
-
-    def _stands(self, position: int, correction: Slot | None) -> bool:
-        """Tell whether a retraction, or a correcting assertion in this slot, is in force itself."""
-        if correction is None:
-            return position not in self.context.dead
-        subject, predicate = correction
-        row = self.lookups.assertions(subject, predicate, position, position + 1)[0]
-        before = self.coordinates.asserted_before
-        if before is not None and row.asserted_at >= before:
-            return False
-        if any(rule.matches(_posted(subject, predicate, row)) for rule in self.context.rules):
-            return False
-        # Each step goes to a later position, so this ends.
-        return not any(self._stands(by, via) for _, by, via in self.lookups.retracted_by([position], self.size))
+        said = {row.position: _Said(_posted(subject, predicate, row), row.asserted_at) for subject, row in rows}
+        return self._removals(said, looked_up=touched)
 
     def in_force(self, recorded: Sequence[log.Recorded]) -> set[int]:
         """Return the positions of those of these events that are in force, looked up together."""
-        standing = {event.position for event in recorded if event.position not in self.context.dead}
-        said = [
-            Posted.of(event.position, event.source, event.content())
-            for event in recorded
-            if event.type == events.ASSERTION
-        ]
-        standing -= {one.position for one in said if any(rule.matches(one) for rule in self.context.rules)}
-        for target, by, correction in self.lookups.retracted_by([one.position for one in said], self.size):
-            if target in standing and self._stands(by, correction):
-                standing.discard(target)
-        return standing
+        said = {}
+        for event in recorded:
+            if event.type == events.ASSERTION:
+                data = event.content()
+                asserted_at = events.asserted_at(data, event.attributes().get("time"), event.recorded_at)
+                said[event.position] = _Said(Posted.of(event.position, event.source, data), asserted_at)
+        gone = self.context.dead | self._removals(said, looked_up=True).keys()
+        return {event.position for event in recorded} - gone
+
+    def _removals(self, said: Mapping[int, _Said], *, looked_up: bool) -> dict[int, int]:
+        """Return, of these assertions, those not in force, each with the first position that removes it.
+
+        Follows corrections of corrections through whatever slots they lie in, a query for each step away from
+        these; then one backward pass decides, since whatever removes lies later than what it removes.
+        """
+        known = dict(said)
+        removers: dict[int, list[tuple[int, bool]]] = {}
+        pending = sorted(known) if looked_up else []
+        while pending:
+            further: dict[Slot, set[int]] = {}
+            for target, by, correction in self.lookups.retracted_by(pending, self.size):
+                removers.setdefault(target, []).append((by, correction is not None))
+                if correction is not None and by not in known:
+                    further.setdefault(correction, set()).add(by)
+            pending = sorted(position for positions in further.values() for position in positions)
+            for (subject, predicate), positions in further.items():
+                for position in positions:
+                    row = self.lookups.assertions(subject, predicate, position, position + 1)[0]
+                    known[position] = _Said(_posted(subject, predicate, row), row.asserted_at)
+        before, dead = self.coordinates.asserted_before, self.context.dead
+        bulk = self.context.bulk_retractions
+        standing: dict[int, bool] = {}
+        removed: dict[int, int] = {}
+        for position in sorted(known, reverse=True):
+            posted, asserted_at = known[position]
+            found = [
+                remover
+                for remover, corrects in removers.get(position, ())
+                if (standing[remover] if corrects else remover not in dead)
+            ]
+            if (rule := bulk.remover(posted)) is not None:
+                found.append(rule)
+            if found:
+                removed[position] = min(found)
+            standing[position] = not found and (before is None or asserted_at < before)
+        return {position: by for position, by in removed.items() if position in said}
 
     # --- belief
 
@@ -431,9 +439,16 @@ class Snapshot:
                 for speaker, outlet, source in voices
             ],
             [evidence.canonical_value(value, context) for value in values],
-            [rule.position for rule in context.rules if rule.could_touch(members, predicate)],
+            context.bulk_retractions.reaching(members, predicate),
         )
         return hashlib.sha256(repr(rests_on).encode()).hexdigest()
+
+
+class _Said(NamedTuple):
+    """What decides whether an assertion is in force: its posted ids, and when it was said."""
+
+    posted: Posted
+    asserted_at: int
 
 
 def _posted(subject: str, predicate: str, row: Assertion) -> Posted:

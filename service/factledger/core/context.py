@@ -150,6 +150,44 @@ class Where:
         )
 
 
+class BulkRetractions:
+    """The `where` retractions in force, found by the assertion that they may match."""
+
+    # The narrowest criterion that a rule gives is what it is filed under.
+    FIELDS = ("document_uri", "run", "subject", "source", "outlet", "predicate")
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._all: list[Where] = []
+        self._filed: dict[tuple[str, str], list[Where]] = {}
+        self._by_prefix: list[Where] = []
+
+    def add(self, rule: Where) -> None:
+        """Add the next rule in the order of the log."""
+        self._all.append(rule)
+        field = next((name for name in self.FIELDS if name in rule.criteria), None)
+        if field is None:
+            self._by_prefix.append(rule)
+        else:
+            self._filed.setdefault((field, rule.criteria[field]), []).append(rule)
+
+    def remover(self, said: Posted) -> int | None:
+        """Return the position of the first rule that retracts an assertion, or None."""
+        if not self._all:
+            return None
+        candidates = [self._by_prefix]
+        for name in self.FIELDS:
+            given = getattr(said, name)
+            if given is not None and (filed := self._filed.get((name, given))):
+                candidates.append(filed)
+        found = [next((r.position for r in rules if r.matches(said)), None) for rules in candidates]
+        return min((position for position in found if position is not None), default=None)
+
+    def reaching(self, subjects: Sequence[str], predicate: str) -> list[int]:
+        """Return the positions of the rules that could match something in such a slot."""
+        return [rule.position for rule in self._all if rule.could_touch(subjects, predicate)]
+
+
 def not_in_force(recorded: Sequence[ContextEvent]) -> set[int]:
     """Return the positions that a retraction in force among `recorded` targets: one backward pass."""
     dead: set[int] = set()
@@ -180,7 +218,7 @@ class Context:
             first_named,
         )
         self.policy = Policy()
-        self.rules: list[Where] = []
+        self.bulk_retractions = BulkRetractions()
         self._vocabulary: dict[str, Vocabulary] = {}
         self._agents: dict[str, dict[str, Any]] = {}
         for event in recorded:
@@ -201,7 +239,7 @@ class Context:
         elif event.type == events.POLICY:
             self.policy = Policy.from_event(event)
         elif event.type == events.RETRACTION and "where" in data:
-            self.rules.append(Where(event.position, data["where"]))
+            self.bulk_retractions.add(Where(event.position, data["where"]))
 
     def canonical(self, entity: str) -> str:
         """Return the canonical id of an entity or agent."""

@@ -168,35 +168,35 @@ class Projection:
                 for name, (position, ordinal) in sorted(names.items())
             ],
         )
-        for entry in entries:
-            if entry.targets:
-                self._touch(connection, entry)
+        self._touch(connection, [entry for entry in entries if entry.targets])
 
-    def _touch(self, connection: Connection, entry: Entry) -> None:
-        """Record every slot whose belief an event with targets may change, through chains of retractions."""
-        table = schema.retractions
-        reached: set[Slot] = set()
-        met: set[int] = set()
-        pending = list(entry.targets)
-        while pending:
-            reached.update(target.slot for target in pending if target.slot is not None)
-            positions = [target.position for target in pending if target.position not in met]
-            met.update(positions)
-            pending = []
-            for some in chunks(positions):
-                query = select(table.c.target, table.c.target_subject, table.c.target_predicate).where(
-                    table.c.ledger_id == self.ledger_id,
-                    table.c.generation == self.generation,
-                    table.c.position.in_(some),
-                )
-                for position, subject, predicate in connection.execute(query):
-                    pending.append(Target(position, "", None if subject is None else (subject, predicate)))
-        rows = [
-            {**self._key, "subject": subject, "predicate": predicate, "position": entry.position}
-            for subject, predicate in sorted(reached)
-        ]
+    def _touch(self, connection: Connection, entries: Sequence[Entry]) -> None:
+        """Record every slot whose belief each of these events may change.
+
+        That is the slots of its targets, and whatever those reached in turn when they were recorded: a retraction
+        that is retracted restores what it removed.
+        """
+        table = schema.touches
+        reached: dict[int, set[Slot]] = {}
+        for some in chunks(sorted({target.position for entry in entries for target in entry.targets})):
+            query = select(table.c.position, table.c.subject, table.c.predicate).where(
+                table.c.ledger_id == self.ledger_id,
+                table.c.generation == self.generation,
+                table.c.position.in_(some),
+            )
+            for position, subject, predicate in connection.execute(query):
+                reached.setdefault(position, set()).add((subject, predicate))
+        rows = []
+        for entry in entries:
+            slots = {target.slot for target in entry.targets if target.slot is not None}
+            slots = slots.union(*(reached.get(target.position, ()) for target in entry.targets))
+            reached[entry.position] = slots
+            rows += [
+                {**self._key, "subject": subject, "predicate": predicate, "position": entry.position}
+                for subject, predicate in sorted(slots)
+            ]
         if rows:
-            connection.execute(insert(schema.touches), rows)
+            connection.execute(insert(table), rows)
 
     def drop(self, connection: Connection) -> None:
         """Delete every row of this generation, the memo's too."""

@@ -137,13 +137,6 @@ retractions = Table(
     PrimaryKeyConstraint("ledger_id", "generation", "target", "position"),
     sqlite_with_rowid=False,
 )
-Index(
-    "ix_retractions_position",
-    retractions.c.ledger_id,
-    retractions.c.generation,
-    retractions.c.position,
-)
-
 # Which slots a retraction or correction reaches, directly or by restoring what its target had removed.
 touches = Table(
     "touches",
@@ -156,6 +149,8 @@ touches = Table(
     PrimaryKeyConstraint("ledger_id", "generation", "subject", "predicate", "position"),
     sqlite_with_rowid=False,
 )
+
+Index("ix_touches_position", touches.c.ledger_id, touches.c.generation, touches.c.position)
 
 # Identity, vocabulary, agents, policy, and the retractions that are not of single assertions: small, and kept
 # in memory while the service runs.

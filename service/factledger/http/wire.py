@@ -1,0 +1,347 @@
+"""Answers on the wire, as Pydantic shapes: what the API's description promises.
+
+The ledger writes the bytes itself; nothing is validated a second time on the way out. Tests hold the two against
+each other.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from factledger.http.envelopes import Document, Quotation, RecordedEvent, Value
+
+Status = Literal["accepted", "reported", "contested", "outweighed", "denied", "withdrawn", "unknown"]
+ValueStatus = Literal["accepted", "reported", "contested", "outweighed", "denied"]
+Strength = Literal["possible", "presumed", "definite"]
+Method = Literal["weighed", "latest", "majority"]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Fault(_Answer):
+    """One thing that is wrong, and where."""
+
+    pointer: str = Field(description="JSON pointer into the body; /query/NAME, /path/NAME, /headers/NAME elsewhere.")
+    detail: str
+
+
+class Problem(_Answer):
+    """A refusal (RFC 9457)."""
+
+    type: str = Field(examples=["/problems/invalid-event"])
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable; the last part of `type`.", examples=["invalid-event"])
+    errors: list[Fault]
+
+
+class LedgerSettings(_Answer):
+    """What is decided when a ledger is created."""
+
+    strict: bool = Field(False, description="Refuse assertions with a predicate that is not declared.")
+
+
+class LedgerDescription(BaseModel):
+    """A ledger: how much there is, and the root over it."""
+
+    ledger: str
+    strict: bool
+    created_at: str
+    size: int
+    recorded_at: str | None = Field(description="When the last event was recorded; null while there is none.")
+    root: str = Field(description="Merkle root over all events (RFC 6962), in base64.")
+    projected_size: int
+
+
+class LedgerList(_Answer):
+    """The ledgers, by name."""
+
+    ledgers: list[LedgerDescription]
+    next: str | None
+
+
+class AppendResult(_Answer):
+    """What happened to one event."""
+
+    result: Literal["recorded", "duplicate"]
+    position: int
+    source: str
+    id: str
+    recorded_at: str
+
+
+class AppendAnswer(_Answer):
+    """What happened to a request, once it is on disk."""
+
+    results: list[AppendResult]
+    recorded: int
+    duplicate: int
+    size: int = Field(description="The size of the ledger after it.")
+    projected: Literal[False] | None = Field(None, description="Only there if the events cannot be read yet.")
+
+
+class StreamedLine(_Answer):
+    """What happened to one line of a stream."""
+
+    line: int = Field(ge=1)
+    result: Literal["recorded", "duplicate", "rejected"]
+    position: int | None = None
+    problem: Problem | None = None
+
+
+class StreamedCounts(_Answer):
+    """How many lines came to what."""
+
+    recorded: int
+    duplicate: int
+    rejected: int
+    size: int
+
+
+class StreamedSummary(_Answer):
+    """The last line of the answer to a stream."""
+
+    summary: StreamedCounts
+
+
+class EventPage(_Answer):
+    """A page of the log, in order."""
+
+    events: list[RecordedEvent]
+    next: str | None = Field(description="A link to the next page, of the same size of the ledger.")
+    size: int
+
+
+class Coordinates(_Answer):
+    """The read coordinates, all resolved."""
+
+    valid_at: str | None
+    at_size: int
+    known_at: str | None = Field(description="When the last of these events was recorded.")
+    asserted_before: str | None
+    identity_at_size: int
+    method: Method
+    when: Strength
+
+
+class Span(_Answer):
+    """A half-open span of valid time; null is no bound."""
+
+    from_: str | None = Field(alias="from")
+    to: str | None
+
+
+class StatedSpan(Span):
+    """A span, and the EDTF text that it was given as."""
+
+    edtf: str | None
+
+
+class Witnesses(_Answer):
+    """How many speak: what counts is independent origins, not copies."""
+
+    assertions: int
+    origins: int
+    outlets: int
+
+
+class BelievedValue(_Answer):
+    """A value, and how far it is believed."""
+
+    value: Value
+    status: ValueStatus
+    probability: float
+    when: Strength | None
+    valid: StatedSpan
+    last_asserted_at: str
+    support: Witnesses
+    opposition: Witnesses
+
+
+class BelievedSlot(_Answer):
+    """What is believed of one predicate: values, best first."""
+
+    cardinality: Literal["one", "many"]
+    status: Status
+    values: list[BelievedValue]
+
+
+class _BeliefAnswer(_Answer):
+    entity: str
+    canonical: str
+    coordinates: Coordinates
+    permalink: str = Field(description="The same question with everything pinned: the same bytes for ever.")
+
+
+class EntityAnswer(_BeliefAnswer):
+    """What is believed of an entity."""
+
+    members: list[str] = Field(description="All ids of the entity.")
+    facts: dict[str, BelievedSlot]
+
+
+class PlainValue(_Answer):
+    """A value and its standing."""
+
+    value: Value
+    status: ValueStatus
+    probability: float
+
+
+class SegmentValue(PlainValue):
+    """A value and its standing over a segment."""
+
+    when: Strength | None
+
+
+class Segment(Span):
+    """A maximal span over which belief is the same."""
+
+    status: Status
+    values: list[SegmentValue]
+
+
+class PredicateTimeline(_Answer):
+    """The timeline of one predicate."""
+
+    predicate: str
+    segments: list[Segment]
+
+
+class TimelineAnswer(_BeliefAnswer):
+    """Belief over valid time: `segments` if a predicate was asked for, else `timelines`."""
+
+    predicate: str | None = None
+    segments: list[Segment] | None = None
+    timelines: list[PredicateTimeline] | None = None
+
+
+class Cause(_Answer):
+    """The event that did it."""
+
+    type: str
+    source: str
+    id: str
+
+
+class Held(_Answer):
+    """What was or is believed."""
+
+    status: Status
+    values: list[PlainValue]
+
+
+class Change(_Answer):
+    """A change of belief over a span of valid time."""
+
+    position: int
+    recorded_at: str
+    cause: Cause
+    predicate: str
+    valid: Span
+    before: Held
+    after: Held
+    retroactive: bool = Field(description="Whether it alters what is believed of a time before it was recorded.")
+
+
+class HistoryAnswer(_BeliefAnswer):
+    """Belief over known time: each change, and what caused it."""
+
+    changes: list[Change]
+    next: str | None
+
+
+class Evidence(_Answer):
+    """An assertion, and what it weighs."""
+
+    position: int
+    source: str
+    id: str
+    value: Value
+    polarity: Literal["affirms", "denies"]
+    outlet: str
+    origin: str
+    reliability: float
+    q: float = Field(description="How surely the origin says so.")
+    weight: float | None = Field(description="ln LR of the stance that it belongs to; null where it does not count.")
+    valid: StatedSpan
+    asserted_at: str
+    certainty: Literal["certain", "probable", "possible"]
+    confidence: float
+    document: Document | None
+    quote: str | None
+    evidence: Quotation | None
+
+
+class Remover(Cause):
+    """The event that displaced an assertion."""
+
+    position: int
+    reason: str | None = None
+
+
+class Displaced(Evidence):
+    """An assertion that another displaced."""
+
+    by: Remover
+
+
+class NotInForce(Evidence):
+    """An assertion that was taken back."""
+
+    because: Remover
+
+
+class ExplainedValue(SegmentValue):
+    """A value with all evidence for and against it."""
+
+    score: float
+    for_: list[Evidence] = Field(alias="for")
+    against: list[Evidence]
+
+
+class AppliedPolicy(_Answer):
+    """The policy that was applied."""
+
+    method: Method
+    parameters: dict[str, Any]
+    position: int | None
+
+
+class WhyAnswer(_BeliefAnswer):
+    """Why a slot is believed as it is."""
+
+    predicate: str
+    status: Status
+    sentence: str
+    values: list[ExplainedValue]
+    superseded: list[Displaced]
+    outdated: list[Displaced]
+    not_in_force: list[NotInForce]
+    no_surety: list[Evidence]
+    policy: AppliedPolicy
+
+
+class Alive(_Answer):
+    """The process answers."""
+
+    status: Literal["alive"]
+
+
+class Ready(_Answer):
+    """The service can do its work."""
+
+    status: Literal["ready"]
+
+
+class Root(_Answer):
+    """Where to go from here."""
+
+    service: str
+    version: str
+    links: dict[str, str]
