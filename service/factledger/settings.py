@@ -14,9 +14,13 @@ from factledger.core.errors import Category, Fault, LedgerError
 PREFIX = "FACTLEDGER_"
 
 
+def data_directory() -> Path:
+    """Return where this user's databases are kept unless told otherwise (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "factledger"
+
+
 def _default_database() -> str:
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return f"sqlite:///{data / 'factledger' / 'ledger.db'}"
+    return f"sqlite:///{data_directory() / 'ledger.db'}"
 
 
 class Settings(BaseSettings):

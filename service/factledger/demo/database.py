@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from factledger.core.events import read_event
 from factledger.ledger import Ledger
 from factledger.reading import Question
 from factledger.recording import Request, Sources
+from factledger.settings import data_directory
 from factledger.wiring import DEFAULT_LEDGER, open_ledgers, salt
 
 _MARK = "The database beside this file is a demonstration; `factledger demo` makes it anew each time.\n"
@@ -41,8 +41,7 @@ def batches() -> list[Batch]:
 
 def default_file() -> Path:
     """Return where the demonstration keeps its ledger unless told otherwise: in the user's data directory."""
-    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    return data / "factledger" / "demo.db"
+    return data_directory() / "demo.db"
 
 
 @contextmanager

@@ -114,6 +114,12 @@ def _reported() -> Iterator[None]:
             retry_after=1,
         ) from problem
     except DBAPIError as problem:
+        if getattr(problem.orig, "sqlite_errorname", None) in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
+            raise LedgerError(
+                Category.CORRUPT,
+                "database-corrupt",
+                "The file is no SQLite database, or a damaged one; restore it from a backup.",
+            ) from problem
         if problem.connection_invalidated:
             raise LedgerError(
                 Category.UNAVAILABLE,

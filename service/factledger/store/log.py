@@ -96,9 +96,7 @@ def head(connection: Connection, ledger_id: str, *, lock: bool = False) -> Head:
     query = select(schema.ledgers).where(schema.ledgers.c.ledger_id == ledger_id)
     row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     if row is None:
-        raise LedgerError(
-            Category.NOT_FOUND, "ledger-not-found", "There is no ledger of this name; create it with PUT."
-        )
+        raise LedgerError(Category.NOT_FOUND, "ledger-not-found", "There is no ledger of this name.")
     return _head(row)
 
 
