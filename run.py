@@ -94,9 +94,7 @@ def find_pip() -> list[str] | None:
     base = getattr(sys, "_base_executable", None)
     candidates = [sys.executable, base, shutil.which("python3"), shutil.which("python")]
     for candidate in dict.fromkeys(c for c in candidates if c):
-        shown = subprocess.run(
-            [candidate, "-m", "pip", "--version"], capture_output=True, text=True, check=False
-        )
+        shown = subprocess.run([candidate, "-m", "pip", "--version"], capture_output=True, text=True, check=False)
         found = re.match(r"pip (\d+)\.(\d+)", shown.stdout)
         if shown.returncode == 0 and found and (int(found[1]), int(found[2])) >= OLDEST_PIP:
             return [candidate, "-m", "pip"]

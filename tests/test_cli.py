@@ -1,0 +1,636 @@
+"""The command line: exit codes, JSON for programs, tables for people, in a database and behind a server."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from rich.console import Console
+from rich.text import Text
+
+from factledger.cli import commands, main, posting, tables, terminal
+from factledger.cli.reach import Line, Reach
+from factledger.core.errors import Category, LedgerError
+from factledger.http.app import create_app
+from factledger.settings import Settings
+from factledger.wiring import open_ledgers
+
+Event = dict[str, Any]
+
+NOBODY = "http://127.0.0.1:1"  # where no server can be
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON text on standard output."""
+        return json.loads(self.out)
+
+    @property
+    def problems(self) -> list[Any]:
+        """The problem objects on standard error."""
+        return [json.loads(line) for line in self.err.splitlines()]
+
+
+class Command:
+    """Runs commands in this process."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys, self._monkeypatch = capsys, monkeypatch
+
+    def __call__(self, *arguments: object, stdin: bytes = b"") -> Ran:
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+        self._capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        said = self._capsys.readouterr()
+        return Ran(code, said.out, said.err)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    return Command(capsys, monkeypatch)
+
+
+@pytest.fixture
+def server(sqlite_url: str) -> Iterator[str]:
+    """The URL of a service on the same database as `sqlite_url`."""
+    app = create_app(open_ledgers(sqlite_url), Settings(log_level="error"))
+    serving = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
+    thread = threading.Thread(target=serving.run)
+    thread.start()
+    try:
+        deadline = time.monotonic() + 30
+        while not serving.started:
+            assert thread.is_alive()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        port = serving.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        serving.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(params=["--database", "--server"])
+def at(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The option that leads to the ledger: in its database, and through a server."""
+    fixture = {"--database": "sqlite_url", "--server": "server"}[request.param]
+    return request.param, request.getfixturevalue(fixture)
+
+
+def assertion(number: int, **data: Any) -> Event:
+    return {
+        "specversion": "1.0",
+        "type": "factledger.assertion.v1",
+        "source": "extractor:test@1",
+        "id": f"a{number}",
+        "data": {
+            "subject": "person:a",
+            "predicate": "location",
+            "value": {"entity": f"place:{number}"},
+            "provenance": {"outlet": f"outlet:{number}"},
+            **data,
+        },
+    }
+
+
+def lines(*events: Event | str) -> bytes:
+    return b"".join((event if isinstance(event, str) else json.dumps(event)).encode() + b"\n" for event in events)
+
+
+def written(path: Path, body: bytes) -> Path:
+    path.write_bytes(body)
+    return path
+
+
+# --- exit codes and errors
+
+
+def test_every_category_has_an_exit_code() -> None:
+    assert terminal.EXIT_CODES.keys() == set(Category)
+    assert set(terminal.EXIT_CODES.values()) == {2, 3, 4, 5, 6, 7}
+
+
+def test_help_is_there_and_no_command_is_a_misuse(run: Command) -> None:
+    asked = run("--help")
+    assert asked.code == 0
+    for name in ("serve", "demo", "init", "post", "show", "why", "timeline", "history", "replay", "rebuild"):
+        assert name in asked.out
+    assert run().code == 2
+    assert run("show", "--help").code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("show",),
+        ("show", "e:1", "--no-such-option"),
+        ("no-such-command",),
+        ("show", "e:1", "--at-size", "many"),
+        ("show", "e:1", "--method", "guess"),
+    ],
+)
+def test_misuse_is_2_with_a_sentence_or_a_problem(run: Command, arguments: Sequence[str]) -> None:
+    plain = run(*arguments)
+    assert plain.code == 2
+    assert plain.out == ""
+    assert plain.err.startswith("Error: ")
+    assert plain.err.count("\n") == 1
+    for_programs = run(*arguments, "--json")
+    assert for_programs.code == 2
+    assert for_programs.out == ""
+    assert for_programs.problems[0]["code"] == "invalid-usage"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--valid-at", "yesterday"),
+        ("--known-at", "2021-13-01"),
+        ("--asserted-before", "soon"),
+        ("--known-at", "2021-09-01", "--at-size", "3"),
+        ("--server", "nowhere"),
+        ("--database", "mysql://x/y"),
+        ("--database", "sqlite:///x.db", "--server", NOBODY),
+    ],
+)
+def test_an_unfit_option_is_2(
+    run: Command, sqlite_url: str, options: Sequence[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    where = () if {"--server", "--database"} & {*options} else ("--database", sqlite_url)
+    told = run("show", "e:1", *where, *options, "--json")
+    assert (told.code, told.out) == (2, "")
+    assert told.problems[0]["exit_code"] == 2
+
+
+def test_an_unknown_setting_is_2(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACTLEDGER_COLOUR", "blue")
+    told = run("show", "e:1")
+    assert told.code == 2
+    assert "FACTLEDGER_COLOUR" in told.err
+
+
+def test_what_is_not_there_is_3(run: Command, at: tuple[str, str]) -> None:
+    assert run("show", "e:nobody", *at).code == 3
+    assert run("show", "e:nobody", *at, "--ledger", "nope").code == 3
+    told = run("why", "e:nobody", "location", *at, "--json")
+    assert told.out == ""
+    assert [problem["code"] for problem in told.problems] == ["entity-not-found"]
+
+
+def test_reading_makes_no_database(run: Command, tmp_path: Path) -> None:
+    for command in (("show", "e:1"), ("rebuild",), ("replay", "--to", "2021-09-01")):
+        assert run(*command, "--database", f"sqlite:///{tmp_path}/none.db").code == 3
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_forbidden_is_5(run: Command, sqlite_url: str) -> None:
+    told = run("serve", "--database", sqlite_url, "--host", "0.0.0.0", "--port", "0", "--json")
+    assert told.code == 5
+    assert told.problems[0]["code"] == "open-address"
+
+
+def test_a_server_that_is_not_there_is_6(run: Command, tmp_path: Path) -> None:
+    told = run("show", "e:1", "--server", NOBODY)
+    assert told.code == 6
+    assert NOBODY in told.err
+    events = written(tmp_path / "events.jsonl", lines(assertion(1)))
+    assert run("post", events, "--server", NOBODY).code == 6
+
+
+def test_projections_that_differ_from_the_log_are_7(run: Command, sqlite_url: str) -> None:
+    run("post", "-", "--database", sqlite_url, stdin=lines(assertion(1), assertion(2)))
+    sound = run("rebuild", "--database", sqlite_url, "--json")
+    assert sound.code == 0
+    assert sound.json["equal"] is True
+    with sqlite3.connect(sqlite_url.removeprefix("sqlite:///")) as connection:
+        connection.execute("UPDATE assertions SET outlet = 'outlet:other' WHERE position = 1")
+    connection.close()
+    damaged = run("rebuild", "--database", sqlite_url)
+    assert damaged.code == 7
+    assert sound.json["digest"] in damaged.out
+    assert run("rebuild", "--database", sqlite_url).code == 0
+
+
+def test_the_unexpected_is_1_and_short(run: Command, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of cheese")
+
+    monkeypatch.setattr(tables, "believed", fail)
+    run("post", "-", "--database", sqlite_url, stdin=lines(assertion(1)))
+    told = run("show", "person:a", "--database", sqlite_url)
+    assert told.code == 1
+    assert "out of cheese" in told.err
+    assert "Traceback" not in told.err
+    assert "Traceback" in run("show", "person:a", "--database", sqlite_url, "--debug").err
+
+
+def test_an_interrupt_is_130(run: Command, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "_known_at", interrupt)
+    assert run("replay", "--to", "2021-09-01", "--database", sqlite_url).code == 130
+
+
+# --- init
+
+
+def test_init_makes_the_database_and_says_where(run: Command, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "ledger.db"
+    told = run("init", "--database", f"sqlite:///{path}")
+    assert told.code == 0
+    assert path.exists()
+    assert str(path) in told.out
+    again = run("init", "--database", f"sqlite:///{path}", "--ledger", "news", "--json")
+    assert again.code == 0
+    assert again.json["ledger"] == "news"
+    assert again.json["size"] == 0
+
+
+def test_the_default_database_is_in_the_users_data_directory(
+    run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.delenv("FACTLEDGER_DATABASE_URL", raising=False)
+    assert run("init").code == 0
+    assert (tmp_path / "factledger" / "ledger.db").exists()
+
+
+def test_a_password_is_not_shown(run: Command, postgresql_url: str) -> None:
+    scheme, _, rest = postgresql_url.partition("://")
+    user, _, host = rest.rpartition("@")
+    url = f"{scheme}://{user.partition(':')[0]}:secret@{host}"
+    told = run("init", "--database", url, "--json")
+    assert told.code == 0
+    assert "secret" not in told.out
+
+
+# --- post
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("one.json", json.dumps(assertion(1)).encode()),
+        ("pretty.json", json.dumps(assertion(1), indent=2).encode()),
+        ("array.json", json.dumps([assertion(1), assertion(2)], indent=1).encode()),
+        ("lines.jsonl", lines(assertion(1), "", assertion(2))),
+        ("lines.ndjson", lines(assertion(1)).rstrip()),
+        ("lines.jsonl.gz", gzip.compress(lines(assertion(1), assertion(2)))),
+        ("array.json.gz", gzip.compress(json.dumps([assertion(1)]).encode())),
+        ("by-its-first-line", json.dumps([assertion(1), assertion(2)]).encode()),
+        ("pretty-by-its-first-line", json.dumps(assertion(1), indent=2).encode()),
+        ("compressed-in-secret.jsonl", gzip.compress(lines(assertion(1)))),
+    ],
+)
+def test_files_of_every_kind(run: Command, sqlite_url: str, tmp_path: Path, name: str, body: bytes) -> None:
+    file = written(tmp_path / name, body)
+    count = 2 if body.count(b"a2") or b"a2" in (gzip.decompress(body) if body[:2] == b"\x1f\x8b" else b"") else 1
+    told = run("post", file, "--database", sqlite_url, "--json")
+    assert told.code == 0
+    assert told.json == {"recorded": count, "duplicate": 0, "rejected": 0, "size": count}
+    piped = run("post", "-", "--database", sqlite_url, "--json", stdin=body)
+    assert piped.json == {"recorded": 0, "duplicate": count, "rejected": 0, "size": count}
+
+
+def test_posting_again_changes_nothing(run: Command, at: tuple[str, str], tmp_path: Path) -> None:
+    first = written(tmp_path / "first.jsonl", lines(assertion(1), assertion(2)))
+    second = written(tmp_path / "second.jsonl", lines(assertion(2), assertion(3)))
+    told = run("post", first, second, *at, "--json")
+    assert told.json == {"recorded": 3, "duplicate": 1, "rejected": 0, "size": 3}
+    again = run("post", first, second, *at)
+    assert again.code == 0
+    assert again.out == "0 recorded, 4 there already, 0 rejected; the ledger main has 3 events.\n"
+
+
+def test_good_lines_are_kept_and_bad_ones_named(run: Command, at: tuple[str, str], tmp_path: Path) -> None:
+    unfit = assertion(2)
+    unfit["data"]["confidence"] = 7
+    reused = assertion(1, polarity="denies")
+    file = written(
+        tmp_path / "mixed.jsonl", lines(assertion(1), unfit, "{not json", "", reused, assertion(3, corrects=[99]))
+    )
+    told = run("post", file, *at)
+    assert told.code == 2
+    named = told.err.splitlines()
+    assert named[0].startswith(f"{file}:2: /data/confidence must be")
+    assert named[1].startswith(f"{file}:3: ")
+    assert named[2].startswith(f"{file}:5: /id ")
+    assert named[3].startswith(f"{file}:6: /data/corrects/0 ")
+    assert len(named) == 4
+    assert told.out == "1 recorded, 0 there already, 4 rejected; the ledger main has 1 events.\n"
+    for_programs = run("post", file, *at, "--json")
+    assert for_programs.json == {"recorded": 0, "duplicate": 1, "rejected": 4, "size": 1}
+    assert [problem["at"] for problem in for_programs.problems] == [f"{file}:{line}" for line in (2, 3, 5, 6)]
+    codes = [problem["code"] for problem in for_programs.problems]
+    assert codes == ["invalid-event", "malformed-json", "id-reused", "invalid-event"]
+
+
+def test_an_array_names_its_bad_events_by_pointer(run: Command, sqlite_url: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "batch.json", json.dumps([assertion(1), {"id": 7}]).encode())
+    told = run("post", file, "--database", sqlite_url)
+    assert told.code == 2
+    assert all(line.startswith(f"{file}:/1: /") for line in told.err.splitlines())
+    assert told.out.startswith("1 recorded")
+
+
+def test_only_conflicts_is_4(run: Command, at: tuple[str, str]) -> None:
+    run("post", "-", *at, stdin=lines(assertion(1)))
+    told = run("post", "-", *at, stdin=lines(assertion(1, polarity="denies"), assertion(2)))
+    assert told.code == 4
+    assert told.out.startswith("1 recorded")
+
+
+def test_what_is_no_file_is_named_before_anything_is_recorded(run: Command, sqlite_url: str, tmp_path: Path) -> None:
+    good = written(tmp_path / "good.jsonl", lines(assertion(1)))
+    assert run("post", good, tmp_path / "missing.jsonl", "--database", sqlite_url).code == 3
+    assert run("post", good, tmp_path, "--database", sqlite_url).code == 2
+    assert run("post", good, "--database", sqlite_url, "--json").json["recorded"] == 1
+
+
+def test_a_file_that_breaks_off_keeps_what_came_before(run: Command, sqlite_url: str, tmp_path: Path) -> None:
+    whole = gzip.compress(lines(*(assertion(number, valid_text=str(hash(number))) for number in range(5_000))))
+    file = written(tmp_path / "cut.jsonl.gz", whole[: len(whole) // 2])
+    told = run("post", file, "--database", sqlite_url, "--json")
+    assert told.code == 2
+    assert told.json["rejected"] == 1
+    assert told.json["recorded"] > 100
+    assert told.problems[0]["at"] == f"{file}:{told.json['recorded'] + 1}"
+    assert told.problems[0]["code"] == "file-unreadable"
+
+
+def test_a_line_without_end_is_refused_in_bounded_memory(
+    run: Command, sqlite_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posting, "MAX_LINE_BYTES", 1_000)
+    endless = "x" * 10_000
+    told = run("post", "-", "--database", sqlite_url, "--json", stdin=lines(endless, assertion(1), endless))
+    assert told.json == {"recorded": 1, "duplicate": 0, "rejected": 2, "size": 1}
+    assert [problem["at"] for problem in told.problems] == ["-:1", "-:3"]
+    monkeypatch.setattr(posting, "MAX_DOCUMENT_BYTES", 1_000)
+    array = written(tmp_path / "long.json", json.dumps([assertion(n) for n in range(10)]).encode())
+    assert run("post", array, "--database", sqlite_url, "--json").problems[0]["code"] == "input-too-long"
+
+
+def test_an_event_that_many_escapes_make_long_is_recorded(run: Command, at: tuple[str, str]) -> None:
+    event = assertion(1, value="é" * 60_000)
+    assert len(lines(event)) > 300_000
+    assert run("post", "-", *at, stdin=lines(event)).code == 0
+
+
+def test_many_batches(run: Command, at: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posting, "BATCH", 7)
+    events = [assertion(number) for number in range(20)]
+    told = run("post", "-", *at, "--json", stdin=lines(*events, "nothing", *events))
+    assert told.json == {"recorded": 20, "duplicate": 20, "rejected": 1, "size": 20}
+    assert told.problems[0]["at"] == "-:21"
+
+
+def test_nothing_to_post_says_where_the_ledger_stands(run: Command, at: tuple[str, str]) -> None:
+    assert run("post", "-", *at, "--json").json == {"recorded": 0, "duplicate": 0, "rejected": 0, "size": 0}
+
+
+def test_a_failure_halfway_says_how_far_it_came(run: Command, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posting, "BATCH", 1)
+    append: Any = posting.post
+    sent = iter([True, False])
+
+    def fail_second(given: posting.Files, ledger: Reach, *rest: Any, **more: Any) -> None:
+        inner: Any = ledger.append
+
+        def appending(batch: Sequence[Line]) -> Any:
+            if next(sent):
+                return inner(batch)
+            raise LedgerError(Category.UNAVAILABLE, "database-unavailable", "It is gone.")
+
+        monkeypatch.setattr(ledger, "append", appending)
+        append(given, ledger, *rest, **more)
+
+    monkeypatch.setattr(posting, "post", fail_second)
+    told = run("post", "-", "--database", sqlite_url, stdin=lines(assertion(1), assertion(2)))
+    assert told.code == 6
+    assert "Until then: 1 recorded" in told.err
+    assert "It is gone." in told.err
+
+
+# --- reading
+
+
+@pytest.fixture
+def told_twice(run: Command, sqlite_url: str) -> None:
+    """Two claims about one man, and another spelling of him."""
+    first = assertion(1, asserted_at="2021-09-01", valid="2021-09-01/..", value={"entity": "place:panjshir"})
+    second = assertion(2, asserted_at="2021-09-05", valid="2021-09-05/..", value={"entity": "place:tajikistan"})
+    same = {
+        "specversion": "1.0",
+        "type": "factledger.identity.v1",
+        "source": "human:editor",
+        "id": "i1",
+        "data": {"entities": ["person:a", "person:b"], "judgement": "same"},
+    }
+    one = {
+        "specversion": "1.0",
+        "type": "factledger.predicate.v1",
+        "source": "human:editor",
+        "id": "p1",
+        "data": {"predicate": "location", "cardinality": "one"},
+    }
+    other = assertion(3, subject="place:panjshir", predicate="name", value="\x1b[31mPanjshir\u200d\r\x9b")
+    assert run("post", "-", "--database", sqlite_url, stdin=lines(one, first, second, same, other)).code == 0
+
+
+@pytest.mark.usefixtures("told_twice")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("show", "person:a", "--valid-at", "2021-09-06"),
+        ("show", "person:b", "--valid-at", "2021-09", "--at-size", "4"),
+        ("why", "person:a", "location", "--valid-at", "2021-09-06"),
+        ("why", "person:a", "location", "--valid-at", "2021-09-06", "--method", "latest"),
+        ("why", "person:a", "location", "--valid-at", "2021-09-06", "--when", "definite"),
+        ("timeline", "person:a", "location", "--valid-at", "2021-09-06"),
+        ("timeline", "person:a", "--valid-at", "2021-09-06", "--asserted-before", "2021-09-05"),
+        ("history", "person:a"),
+        ("history", "person:a", "location", "--limit", "1"),
+        ("history", "person:a", "--from-size", "2", "--identity-at-size", "2"),
+        ("replay", "--to", "2999-01-01"),
+        ("replay", "--to", "2999-01-01T12:00:00+02:00", "--valid-at", "2021-09-02"),
+        ("replay", "--to", "1999-01-01"),
+    ],
+)
+def test_a_database_and_a_server_give_the_same_bytes(
+    run: Command, sqlite_url: str, server: str, command: Sequence[str]
+) -> None:
+    direct = run(*command, "--database", sqlite_url, "--json")
+    through = run(*command, "--server", server, "--json")
+    assert (direct.code, through.code) == (0, 0)
+    assert direct.err == through.err == ""
+    assert direct.out == through.out
+    assert run(*command, "--server", server).code == 0
+
+
+@pytest.mark.usefixtures("told_twice")
+def test_json_is_the_answer_of_the_ledger_and_nothing_else(run: Command, sqlite_url: str) -> None:
+    told = run("show", "person:a", "--valid-at", "2021-09-06", "--database", sqlite_url, "--json")
+    assert told.json["facts"]["location"]["values"][0]["value"] == {"entity": "place:tajikistan"}
+    assert told.json["coordinates"]["at_size"] == 5
+    assert told.err == ""
+    earlier = run("show", "person:a", "--valid-at", "2021-09-06", "--at-size", "2", "--database", sqlite_url, "--json")
+    assert earlier.json["facts"]["location"]["values"][0]["value"] == {"entity": "place:panjshir"}
+    known = run("show", "person:a", "--known-at", "1999-01-01", "--database", sqlite_url, "--json")
+    assert known.code == 3
+    assert known.problems[0]["code"] == "entity-not-found"
+
+
+@pytest.mark.usefixtures("told_twice")
+def test_people_get_tables(run: Command, sqlite_url: str) -> None:
+    at = ("--valid-at", "2021-09-06", "--database", sqlite_url)
+    shown = run("show", "person:b", *at).out
+    assert "person:b  is person:a" in shown
+    assert "location" in shown
+    assert "place:tajikistan" in shown
+    assert "0.600" in shown
+    assert "\x1b" not in shown
+    assert all(line == line.rstrip() for line in shown.splitlines())
+    why = run("why", "person:a", "location", *at).out
+    assert "place:tajikistan is reported (P 0.600)" in why
+    assert "Outdated" in why
+    assert "outlet:1" in why
+    timeline = run("timeline", "person:a", "location", *at).out
+    assert "2021-09-01" in timeline
+    assert "unknown" in timeline
+    history = run("history", "person:a", "--database", sqlite_url).out
+    assert "assertion" in history
+    assert "place:panjshir 0.600" in history
+    assert "There is more: --from-size 2" in run("history", "person:a", "--limit", "1", "--database", sqlite_url).out
+
+
+@pytest.mark.usefixtures("told_twice")
+def test_a_value_has_no_power_over_the_terminal(run: Command, sqlite_url: str) -> None:
+    out = run("show", "place:panjshir", "--database", sqlite_url).out
+    assert "\x1b" not in out
+    assert "\x9b" not in out
+    assert "\\x1b[31mPanjshir\u200d\\r\\x9b" in out
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("MBA", "“MBA”"),
+        (12, "12"),
+        (0.5, "0.5"),
+        (True, "true"),
+        ({"entity": "place:a"}, "place:a"),
+        ({"date": "2021-08"}, "2021-08"),
+        ({"text": "ja", "lang": "de"}, "“ja” (de)"),
+        ({"quantity": {"amount": 9000, "low": 8500, "high": 9500, "unit": "person"}}, "9000 (8500–9500) person"),
+        ({"quantity": {"amount": 3}}, "3"),
+    ],
+)
+def test_values_as_people_write_them(value: Any, shown: str) -> None:
+    assert tables.value(value) == shown
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0, "····"), (0.5, "██··"), (0.53, "██▏·"), (1, "████"), (7, "████")])
+def test_bars(share: float, shown: str) -> None:
+    assert tables.bar(share, 4, "").plain == shown
+
+
+@pytest.mark.usefixtures("told_twice")
+def test_on_a_wide_terminal_there_are_bars_and_colours(run: Command, sqlite_url: str) -> None:
+    answer = run("show", "person:a", "--valid-at", "2021-09-06", "--database", sqlite_url, "--json").json
+    console = Console(file=io.StringIO(), force_terminal=True, width=120, color_system="standard")
+    with console.capture() as captured:
+        console.print(tables.believed(answer, console))
+    assert "██████····" in "".join(part for part in captured.get().split("\x1b[90m")).replace("\x1b[0m", "").replace(
+        "\x1b[36m", ""
+    )
+    assert "\x1b[36m" in captured.get()
+
+
+def test_a_line_to_paste_is_one_line_however_narrow_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=20)
+    monkeypatch.setattr(terminal, "out", lambda: console)
+    with console.capture() as captured:
+        terminal.say(Text("curl -s " + "'http://127.0.0.1/a b' " * 5), wrap=False)
+    assert captured.get().count("\n") == 1
+
+
+# --- replay
+
+
+@pytest.mark.usefixtures("told_twice")
+def test_replay_gives_every_entity_in_order_and_a_total(run: Command, sqlite_url: str) -> None:
+    told = run("replay", "--to", "2999-01-01", "--database", sqlite_url, "--json")
+    *states, last = (json.loads(line) for line in told.out.splitlines())
+    assert [state["entity"] for state in states] == ["person:a", "place:panjshir"]
+    moment = "2999-01-01T00:00:00.000000Z"
+    assert last == {"summary": {"entities": 2, "facts": 2, "size": 5, "known_at": moment, "valid_at": moment}}
+    pinned = ("--at-size", "5", "--valid-at", "2999-01-01", "--database", sqlite_url, "--json")
+    assert [f"{line}\n" for line in told.out.splitlines()[:-1]] == [
+        run("show", entity, *pinned).out for entity in ("person:a", "place:panjshir")
+    ]
+    table = run("replay", "--to", "2999-01-01", "--database", sqlite_url).out
+    assert "place:tajikistan" in table
+    assert table.endswith("2 facts about 2 entities, as known on 2999-01-01 UTC, at size 5.\n")
+    before = run("replay", "--to", "1999-01-01", "--database", sqlite_url)
+    assert before.out == "0 facts about 0 entities, as known on 1999-01-01 UTC, at size 0.\n"
+
+
+@pytest.mark.usefixtures("told_twice")
+def test_replay_exports_the_same_lines(run: Command, sqlite_url: str, tmp_path: Path) -> None:
+    told = run("replay", "--to", "2999-01-01", "--database", sqlite_url, "--json").out.splitlines(keepends=True)
+    for name in ("states.jsonl", "states.jsonl.gz"):
+        file = tmp_path / name
+        exported = run("replay", "--to", "2999-01-01", "--database", sqlite_url, "--export", file)
+        assert exported.code == 0
+        assert exported.out.count("\n") == 1
+        body = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        assert body.decode() == "".join(told[:-1])
+    assert sorted(path.name for path in tmp_path.glob("states*")) == ["states.jsonl", "states.jsonl.gz"]
+    summary = run("replay", "--to", "2999-01-01", "--database", sqlite_url, "--json", "--export", tmp_path / "s.jsonl")
+    assert summary.out == told[-1]
+
+
+@pytest.mark.usefixtures("told_twice")
+def test_an_export_that_fails_leaves_nothing(run: Command, sqlite_url: str, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    told = run("replay", "--to", "2999-01-01", "--database", sqlite_url, "--export", tmp_path / "there")
+    assert told.code == 2
+    assert "cannot be written" in told.err
+    assert list(tmp_path.glob("*.part")) == []
+
+
+def test_replay_wants_a_date(run: Command, sqlite_url: str) -> None:
+    assert run("replay", "--database", sqlite_url).code == 2
+    told = run("replay", "--to", "September", "--database", sqlite_url, "--json")
+    assert told.code == 2
+    assert told.problems[0]["errors"][0]["pointer"] == "--to"
+
+
+def test_a_long_replay_is_printed_in_parts(run: Command, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "ROWS", 3)
+    run("post", "-", "--database", sqlite_url, stdin=lines(*(assertion(n, subject=f"e:{n}") for n in range(7))))
+    out = run("replay", "--to", "2999-01-01", "--database", sqlite_url).out
+    assert out.count("best value") == 3
+    assert out.count("place:") == 7
