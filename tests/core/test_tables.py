@@ -1,12 +1,21 @@
-"""Every row of the tables of belief, every date that its text takes apart, and its rules, by the oracle."""
+"""Every row of the tables of belief, every date that its text takes apart, and its rules.
+
+Each belief is asked of the oracle and of a real ledger, which must agree, and then compared with the table.
+"""
 
 from __future__ import annotations
 
+import itertools
+import tempfile
 from itertools import count
 from typing import Any
 
 import pytest
 
+from factledger.core.events import read_event
+from factledger.recording import Request, Sources
+from factledger.wiring import open_ledgers
+from tests.core.test_belief import assert_agrees
 from tests.oracle import (
     DAY,
     Coordinates,
@@ -70,7 +79,17 @@ def log(*events: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def belief(*events: dict[str, Any], at: str = "2021-09-02", **coordinates: Any) -> dict[str, Any]:
-    return believe(log(*events), "s", "p", Coordinates(len(events), first_instant(at), **coordinates))
+    asked = Coordinates(len(events), first_instant(at), **coordinates)
+    clock = itertools.count(first_instant("2022-01-01"))
+    with tempfile.TemporaryDirectory() as folder:
+        sources = Sources(now=lambda: next(clock), salt=lambda: bytes(32))
+        ledgers = open_ledgers(f"sqlite:///{folder}/ledger.db", sources)
+        ledger = ledgers.get("main")
+        for posted in events:
+            ledger.append_one(Request([read_event({"specversion": "1.0", **posted})]))
+        assert_agrees(ledger, log(*events), "s", "p", asked)
+        ledgers.close()
+    return believe(log(*events), "s", "p", asked)
 
 
 def summary(answer: dict[str, Any]) -> dict[str, tuple[float, str]]:
