@@ -47,7 +47,9 @@ class Database:
         self._one_writer = threading.Lock() if self.dialect == "sqlite" else None
         if self.dialect == "sqlite":
             assert parsed.database is not None
-            Path(parsed.database).expanduser().parent.mkdir(parents=True, exist_ok=True)
+            file = Path(parsed.database).expanduser()
+            file.parent.mkdir(parents=True, exist_ok=True)
+            parsed = self.url = parsed.set(database=str(file))
             self._writer = _sqlite(parsed, size=1, query_only=False, begin="BEGIN IMMEDIATE")
             self._reader = _sqlite(parsed, size=READERS, query_only=True, begin="BEGIN")
         else:
