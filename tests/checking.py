@@ -20,6 +20,7 @@ from sqlalchemy import text
 
 from factledger.core import events, times
 from factledger.core.errors import LedgerError
+from factledger.core.evidence import Assertion
 from factledger.ledger import Ledger, Ledgers
 from factledger.reading import Question
 from factledger.recording import Receipt, Request
@@ -202,8 +203,12 @@ def _check_matched(log: Sequence[Event], position: int, data: Mapping[str, Any])
 def _check_projections(ledgers: Ledgers, name: str, log: Sequence[Event]) -> None:
     """Check the inputs of belief against what the oracle makes of the log."""
     for row in _rows(ledgers, "assertions", name, "position"):
-        event = log[row["position"]]
-        assert _projected(event) == {column: row[column] for column in _projected(event)}, row
+        kept = dict(zip(Assertion._fields, json.loads(bytes(row["inputs"])), strict=True))
+        indexed = {column: row[column] for column in row.keys() & kept.keys()}
+        assert kept == _inputs(row["position"], log[row["position"]]), row
+        assert indexed == {column: kept[column] for column in indexed}, row
+        content = log[row["position"]]["data"]
+        assert (row["subject"], row["predicate"]) == (content["subject"], content["predicate"])
     by_kind = {kind: {p for p, e in enumerate(log) if oracle.is_a(kind, e)} for kind in ("assertion", "retraction")}
     assert {row["position"] for row in _rows(ledgers, "assertions", name, "position")} == by_kind["assertion"]
 
@@ -239,31 +244,37 @@ def _check_projections(ledgers: Ledgers, name: str, log: Sequence[Event]) -> Non
         assert json.loads(bytes(row["targets"])) == sorted(aimed - by_kind["assertion"])
 
 
-def _projected(event: Event) -> dict[str, Any]:
-    """Return what the projection must keep of an assertion."""
+def _inputs(position: int, event: Event) -> dict[str, Any]:
+    """Return what the projection must keep of an assertion, by the names of its fields."""
     data, provenance = event["data"], event["data"]["provenance"]
-    span = oracle.span(event)
-    bounds = (span.start_earliest, span.start_latest, span.end_earliest, span.end_latest)
+    span, valid = oracle.span(event), data.get("valid")
     limits = {-math.inf: times.BEGINNING, math.inf: times.FOREVER}
-    from_earliest, from_latest, to_earliest, to_latest = (limits.get(bound, bound) for bound in bounds)
+    bounds = (span.start_earliest, span.start_latest, span.end_earliest, span.end_latest)
+    starts_earliest, starts_latest, ends_earliest, ends_latest = (limits.get(bound, bound) for bound in bounds)
+    start_kind = times.StartKind.VAGUE if span.start_vague else times.StartKind.EXACT
+    if not span.start_known:
+        unbounded = valid is not None and valid.startswith("..")
+        start_kind = times.StartKind.UNBOUNDED if unbounded else times.StartKind.UNKNOWN
+    end_kind = times.EndKind.KNOWN if span.end_known else times.EndKind.OPEN
     return {
-        "subject": data["subject"],
-        "predicate": data["predicate"],
+        "position": position,
         "affirms": data.get("polarity", "affirms") == "affirms",
         "value_key": rfc8785.dumps(data["value"]).decode(),
         "speaker": (provenance.get("speakers") or [provenance["outlet"]])[0],
         "outlet": provenance["outlet"],
         "source": event["source"],
-        "asserted_at_us": oracle.asserted_at(event),
-        "starts_earliest_us": from_earliest,
-        "starts_latest_us": from_latest,
-        "ends_earliest_us": to_earliest,
-        "ends_latest_us": to_latest,
+        "asserted_at": oracle.asserted_at(event),
+        "start_kind": start_kind,
+        "starts_earliest": starts_earliest,
+        "starts_latest": starts_latest,
+        "end_kind": times.EndKind.OBSERVED if valid is not None and "/" not in valid else end_kind,
+        "ends_earliest": ends_earliest,
+        "ends_latest": ends_latest,
         "certainty": ("certain", "probable", "possible").index(data.get("certainty", "certain")),
         "confidence": data.get("confidence", 1),
         "document_uri": provenance.get("document", {}).get("uri"),
         "run": provenance.get("method", {}).get("run"),
-        "valid": data.get("valid"),
+        "valid": valid,
     }
 
 

@@ -44,7 +44,7 @@ PROGRAM = "import sys; from factledger.cli import main; sys.exit(main())"
 ELISION = "…"
 _NOT_RUN = re.compile(r"<!-- not run: (?P<reason>[^\n]+?) -->\s*\Z")
 _PROGRAM = re.compile(r"(?:python3 run\.py|\.venv/bin/factledger)(?= )")
-_SERVING = re.compile(r"^factledger (?:serve|demo(?! --no-serve))\b.*$", re.MULTILINE)
+_SERVING = re.compile(r"^factledger (?:serve|demo)\b(?!.*(?:--no-serve|\|\|)).*$", re.MULTILINE)
 _PROBLEM = '"type":"/problems/'
 
 
