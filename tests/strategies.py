@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 from hypothesis import strategies as st
@@ -206,3 +207,39 @@ def as_posted(event: Event) -> Event:
     added = {"ledger", "position", "recordedat", "recordedby", "datasha256", "datasalt", "inforce"}
     posted = {name: member for name, member in event.items() if name not in added}
     return {**posted, "data": {name: member for name, member in event["data"].items() if name != "matched"}}
+
+
+def crowded_slot(random: Random) -> list[Event]:
+    """One slot that five rated agents crowd with overlapping claims: what supersedes and outdates in earnest."""
+    declared: Event = {"predicate": "place", "cardinality": random.choice(["one", "one", "one", "many"])}
+    if random.random() < 0.4:
+        declared["plausible_values"] = random.choice([1, 2, 10, 100])
+    if random.random() < 0.2:
+        declared["lapse_days"] = random.choice([1, 3])
+    contents = [("predicate", declared)]
+    for agent in range(5):
+        rating = random.choice(["A", "B", "C", "D", "E", 0.5, 0.7, None])
+        contents.append(("agent", {"agent": f"a:{agent}", "reliability": rating}))
+    for _ in range(random.randint(3, 13)):
+        first = random.randint(1, 11)
+        last = first + random.randint(0, 4)
+        spans = [f"2021-09-{first:02d}/..", f"2021-09-{first:02d}/2021-09-{last:02d}", f"2021-09-{first:02d}"]
+        vague = ["../..", "../2021-09-06", "/2021-09-05", "2021-09/..", "2021-09-0X/..", "2021-08/2021-09-0X"]
+        data: Event = {
+            "subject": "e:1",
+            "predicate": "place",
+            "value": random.choice("xyz"),
+            "asserted_at": f"2021-09-{random.randint(1, 11):02d}",
+            "polarity": random.choice(["affirms", "affirms", "affirms", "affirms", "denies"]),
+            "certainty": random.choice(["certain", "certain", "probable", "possible"]),
+            "confidence": random.choice([1, 1, 0.9, 0.6]),
+            "valid": random.choice([*spans, *spans, random.choice(vague)]),
+            "provenance": {"outlet": f"a:{random.randrange(5)}"},
+        }
+        if random.random() < 0.1:
+            del data["valid"]
+        contents.append(("assertion", data))
+    return [
+        {"specversion": "1.0", "type": f"factledger.{kind}.v1", "source": "x:one@1", "id": f"c{n}", "data": data}
+        for n, (kind, data) in enumerate(contents)
+    ]

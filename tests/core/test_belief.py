@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -199,3 +200,21 @@ def test_every_size_and_every_boundary(data: st.DataObject, ledgers: Ledgers, cl
     for size in range(1, len(log) + 1):
         for instant in instants(log, "e:1", "place", size):
             assert_agrees(ledger, log, "e:1", "place", oracle.Coordinates(size, instant))
+
+
+@MANY
+@given(random=st.randoms(use_true_random=False))
+def test_a_crowded_slot(random: Random, ledgers: Ledgers, clock: Clock) -> None:
+    """Rated agents who contradict themselves and each other agree with the oracle, however the read is asked."""
+    clock.now = times.parse_instant("2021-09-20T00:00:00Z")
+    name = next(names)
+    ledgers.create(name)
+    ledger = ledgers.get(name)
+    for event in strategies.crowded_slot(random):
+        assert record(ledger, event)
+    log, _, size = ledger.events(Question(), from_position=0, limit=1000, criteria={})
+    around = instants(log, "e:1", "place", size)
+    for instant in random.sample(around, min(10, len(around))):
+        when = random.choice(["possible", "possible", "possible", "presumed", "definite"])
+        method = random.choice([None, None, "latest", "majority"])
+        assert_agrees(ledger, log, "e:1", "place", oracle.Coordinates(size, instant, method=method, when=when))

@@ -20,7 +20,21 @@ from factledger.core.errors import Category, LedgerError
 
 # ---- Values of every kind ------------------------------------------------------------------------------
 
-AWKWARD = ["", "\u20ac", "\u00e9", "e\u0301", "\U0001f600", "\ufb33", "\ue000", "\U00010000", "\u2028", "\x7f", "\\", '"', "/"]
+AWKWARD = [
+    "",
+    "\u20ac",
+    "\u00e9",
+    "e\u0301",
+    "\U0001f600",
+    "\ufb33",
+    "\ue000",
+    "\U00010000",
+    "\u2028",
+    "\x7f",
+    "\\",
+    '"',
+    "/",
+]
 texts = st.one_of(st.sampled_from(AWKWARD), st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")))
 integers = st.one_of(st.integers(-MAX_INTEGER, MAX_INTEGER), st.sampled_from([0, MAX_INTEGER, -MAX_INTEGER]))
 # Where JavaScript changes from one way of writing a number to another.
@@ -32,7 +46,9 @@ decimals = st.one_of(
 )
 scalars = st.one_of(st.none(), st.booleans(), integers, decimals, texts)
 values = st.recursive(
-    scalars, lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(texts, inner, max_size=5)), max_leaves=25
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=5), st.dictionaries(texts, inner, max_size=5)),
+    max_leaves=25,
 )
 
 
@@ -80,9 +96,12 @@ def test_layout_and_escapes_do_not_matter(value: Any, indent: Any, ascii_only: b
         ("[56, 1.0, -0, -0.0, 0e9, 100e-2, 4.50]", "[56,1,0,0,0,1,4.5]"),
         ("[1e21, 1e20, 1E+2, 0.000001, 0.0000001, 1e-7]", "[1e+21,100000000000000000000,100,0.000001,1e-7,1e-7]"),
         ("[333333333.33333329, 1e23, 2e-3, 9007199254740991]", "[333333333.3333333,1e+23,0.002,9007199254740991]"),
-        (r'["\u0041\/\u00e9\u2028", "\b\f\n\r\t\"\\\u001f\u007f"]', '["A/é\u2028","\\b\\f\\n\\r\\t\\"\\\\\\u001f\x7f"]'),
+        (
+            r'["\u0041\/\u00e9\u2028", "\b\f\n\r\t\"\\\u001f\u007f"]',
+            '["A/é\u2028","\\b\\f\\n\\r\\t\\"\\\\\\u001f\x7f"]',
+        ),
         (r'["\ud83d\ude00", "e\u0301"]', '["😀","e\u0301"]'),
-        (' [ ] \n\t\r', "[]"),
+        (" [ ] \n\t\r", "[]"),
         ("  null", "null"),
         ('{"1": {"f": {"f": "hi", "F": 5}, "\\n": 56.0}}', '{"1":{"\\n":56,"f":{"F":5,"f":"hi"}}}'),
     ],
@@ -190,12 +209,16 @@ def test_a_byte_order_mark_is_refused(value: Any) -> None:
     assert "byte order mark" in refusal(b"\xef\xbb\xbf" + json.dumps(value).encode()).detail
 
 
-@given(st.binary(max_size=20), st.sampled_from([b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"]))
+@given(
+    st.binary(max_size=20), st.sampled_from([b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82"])
+)
 def test_bytes_that_are_not_utf_8_are_refused(before: bytes, bad: bytes) -> None:
     refusal(b'"' + base64.b16encode(before) + bad + b'"')
 
 
-@pytest.mark.parametrize("encoded", ['{"a":1}'.encode("utf-16"), '{"a":1}'.encode("utf-16-le"), '"é"'.encode("latin-1")])
+@pytest.mark.parametrize(
+    "encoded", ['{"a":1}'.encode("utf-16"), '{"a":1}'.encode("utf-16-le"), '"é"'.encode("latin-1")]
+)
 def test_other_encodings_are_refused(encoded: bytes) -> None:
     refusal(encoded)
 
@@ -245,7 +268,20 @@ def test_a_refusal_points_at_the_place(body: str, pointer: str) -> None:
     [
         *("", " ", "{", "}", "[1,]", '{"a":1,}', "{a:1}", "{'a':1}", "[1 2]", "01", "+1", ".5", "1.", "1e", "--1"),
         *("nul", "True", "undefined", '"', '"\n"', '"\t"', '"\x00"', r'"\x41"', r'"\u00g0"', r'"\u00"', "1 1", "[]]"),
-        *('{"a" 1}', '{"a":}', "// comment\n1", "[1,,2]", "0x10", "1_000", "\u00a01", "\ufeff1", "١", "[١]", "-", "١e1"),
+        *(
+            '{"a" 1}',
+            '{"a":}',
+            "// comment\n1",
+            "[1,,2]",
+            "0x10",
+            "1_000",
+            "\u00a01",
+            "\ufeff1",
+            "١",
+            "[١]",
+            "-",
+            "١e1",
+        ),
     ],
 )
 def test_what_is_not_json_is_refused(body: str) -> None:
@@ -253,7 +289,9 @@ def test_what_is_not_json_is_refused(body: str) -> None:
 
 
 @settings(max_examples=300)
-@given(st.one_of(st.binary(max_size=30), st.text("[]{}\":,0123456789.eE+-\\utrnflsa \n\x00é", max_size=30).map(str.encode)))
+@given(
+    st.one_of(st.binary(max_size=30), st.text('[]{}":,0123456789.eE+-\\utrnflsa \n\x00é', max_size=30).map(str.encode))
+)
 def test_any_bytes_are_read_or_refused_and_nothing_else(body: bytes) -> None:
     try:
         value = parse_json(body)

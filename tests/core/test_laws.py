@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from factledger.core import evidence, times
 from factledger.core.belief import believe
 from factledger.core.timeline import segments
-from factledger.ledger import Ledger, Ledgers
+from factledger.ledger import Ledger
 from factledger.reading import Question
 from factledger.recording import Sources
 from factledger.wiring import open_ledgers
@@ -567,7 +567,9 @@ def test_law_7_monotone(data: st.DataObject, store: Store) -> None:
         "confidence": data.draw(st.sampled_from([1, 0.93, 0.5, 0.1])),
     }
     # Ends nothing: a single date announces no end, an interval here has none.
-    valid = data.draw(st.sampled_from([v for v in strategies.VALIDS if not v or "/" not in v or v.endswith(("/", ".."))]))
+    valid = data.draw(
+        st.sampled_from([v for v in strategies.VALIDS if not v or "/" not in v or v.endswith(("/", ".."))])
+    )
     if valid not in (None, ".."):
         content["valid"] = valid
     kind = "factledger.assertion.v1"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from factledger.core import evidence, times
 from factledger.core.belief import believe
+from factledger.core.errors import LedgerError
 from factledger.core.timeline import segments
 from factledger.ledger import Ledgers
 from factledger.reading import Question
@@ -31,14 +34,14 @@ def test_a_timeline_is_belief_at_every_instant(data: st.DataObject, ledgers: Led
         with ledger.snapshot(Question(method=method, when=when)) as snapshot:
             try:
                 _, _, found = snapshot.believe("e:1", predicate)
-            except Exception as refusal:
-                assert getattr(refusal, "code", None) == "entity-not-found"
+            except LedgerError as refusal:
+                assert refusal.code == "entity-not-found"
                 return
         weakest = evidence.STRENGTHS.index(when)
         line = segments(found.slot, weakest)
         assert line[0].begins == times.BEGINNING
         assert line[-1].ends == times.FOREVER
-        for left, right in zip(line, line[1:], strict=False):
+        for left, right in pairwise(line):
             assert left.ends == right.begins
             assert (left.status, left.values) != (right.status, right.values)
         cuts = {times.BEGINNING, *found.slot.boundaries(), *(s.begins for s in line)}

@@ -27,9 +27,11 @@ from typing import Any
 
 import uvicorn
 from sybil import Document, Example, Region
+from sybil.example import SybilFailure
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
 
 from factledger.core.encoding import parse_json
+from factledger.core.errors import LedgerError
 from factledger.core.events import read_event
 from factledger.http.app import create_app
 from factledger.settings import Settings
@@ -87,7 +89,9 @@ def matches_json(shown: str, printed: str) -> bool:
 
 def _completed(text: str) -> str:
     """Return JSON in which each bare `…` is a member or an item of its own."""
-    result, open_brackets, in_string = [], [], False
+    result: list[str] = []
+    open_brackets: list[str] = []
+    in_string = False
     for i, char in enumerate(text):
         if char == '"' and not (in_string and text[i - 1] == "\\"):
             in_string = not in_string
@@ -262,7 +266,7 @@ class Place:
 
         def stop() -> None:
             process.send_signal(signal.SIGINT)
-            process.wait(SECONDS)
+            assert process.wait(SECONDS) == 0, "Ctrl-C ends it with 0"
 
         self._service.callback(stop)
         _wait(lambda: process.poll() is not None or _is_alive(f"http://127.0.0.1:{self._port}/livez"))
@@ -335,9 +339,11 @@ class Page:
         Raises:
             SybilFailure: naming page and line, at the first that does not do what the page says.
         """
+        example = None
         for example in self._document.examples():
             example.evaluate()
-        self._forget(None)
+        if example is not None and (unexpected := self._forget()):
+            raise SybilFailure(example, unexpected)
 
     def _blocks(self, document: Document) -> Iterator[Region]:
         for region in FencedCodeBlockLexer(r"\w*")(document):
@@ -356,7 +362,7 @@ class Page:
         return self._command(example, lambda source: self._place.run_python(source, example.namespace))
 
     def _command(self, example: Example, run: Callable[[str], str]) -> str | None:
-        if unexpected := self._forget(example.region):
+        if unexpected := self._forget():
             return unexpected
         if _NOT_RUN.search(example.document.text[: example.region.start]):
             return None
@@ -368,7 +374,7 @@ class Page:
         self._printed = example.region.end, printed
         return None
 
-    def _forget(self, following: Region | None) -> str | None:
+    def _forget(self) -> str | None:
         """Return what is wrong with the last command if nothing shows what it prints."""
         printed, self._printed = self._printed, None
         if printed is not None and _PROBLEM in printed[1]:
@@ -391,12 +397,14 @@ class Page:
 
     def _json(self, example: Example) -> str | None:
         printed = self._output_of_command(example)
-        if printed is None:
-            return _check_stated(str(example.parsed))
         try:
+            if printed is None:
+                return _check_stated(str(example.parsed))
             alike = matches_json(str(example.parsed), printed)
         except ValueError as problem:
             return f"it is not JSON ({problem}); the command prints:\n{printed}"
+        except LedgerError as refusal:
+            return f"the ledger would refuse this event: {refusal.errors or refusal.detail}"
         return None if alike else f"this is not what the command prints, which is:\n{printed}"
 
 

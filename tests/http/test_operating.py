@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -31,6 +32,13 @@ def test_a_ledger_is_created_once(client: TestClient) -> None:
     assert again.json() == made.json()
     problem(client.put("/v1/ledgers/news", json={"strict": False}), 409, "ledger-exists")
     problem(client.put("/v1/ledgers/news"), 409, "ledger-exists")
+
+
+def test_a_ledger_that_many_create_is_made_once(client: TestClient) -> None:
+    for number in range(5):
+        with ThreadPoolExecutor(12) as pool:
+            answers = list(pool.map(lambda _, n=number: client.put(f"/v1/ledgers/l{n}"), range(12)))
+        assert sorted(answer.status_code for answer in answers) == [200] * 11 + [201]
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"strict":false}'])

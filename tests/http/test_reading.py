@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from threading import BoundedSemaphore
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -167,6 +168,14 @@ def test_valid_at_is_when_it_holds(known: TestClient) -> None:
     assert shown == "2026-02-01T00:00:00.000000Z"
 
 
+def test_a_permalink_reaches_as_far_as_a_question(known: TestClient) -> None:
+    for instant in ("Y12000", "Y-12000", "-0500", "9999-12-31", "0000"):
+        first = get(known, A, valid_at=instant)
+        again = known.get(first.json()["permalink"])
+        assert again.status_code == 200, instant
+        assert again.content == first.content
+
+
 def test_an_offset_need_not_be_escaped(known: TestClient) -> None:
     escaped = get(known, A, valid_at="2026-02-02T10:00:00+02:00", known_at="2026-03-02T12:00:00+00:00")
     raw = known.get(f"{A}?valid_at=2026-02-02T10:00:00+02:00&known_at=2026-03-02T12:00:00+00:00")
@@ -223,6 +232,16 @@ def test_min_size_waits_and_then_gives_up(known: TestClient) -> None:
         answer = get(known, path, min_size=4)
         problem(answer, 503, "size-not-reached")
         assert answer.headers["retry-after"] == "1"
+
+
+def test_few_may_wait_at_once(known: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading, "_WAITING", BoundedSemaphore(1))
+    reading._WAITING.acquire()
+    problem(get(known, A, min_size=4), 503, "size-not-reached")
+    assert get(known, A, min_size=3).status_code == 200
+    reading._WAITING.release()
+    for _ in range(3):  # each gives its place back
+        problem(get(known, A, min_size=4), 503, "size-not-reached")
 
 
 def test_an_http_date_means_known_at(known: TestClient) -> None:
