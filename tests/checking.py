@@ -197,7 +197,8 @@ def _check_matched(log: Sequence[Event], position: int, data: Mapping[str, Any])
     """Check what the ledger added to a bulk retraction: frozen when it was recorded."""
     found = [p for p in range(position) if oracle.matches(data["where"], p, log[p])]
     digest = hashlib.sha256(b"".join(p.to_bytes(8, "big") for p in found)).hexdigest()
-    assert data["matched"] == {"count": len(found), "size": position, "sha256": digest}
+    expected = {"count": len(found), "size": position, "sha256": digest}
+    assert data["matched"] == expected, f"what {position} matched is not what it says"
 
 
 def _check_projections(ledgers: Ledgers, name: str, log: Sequence[Event]) -> None:

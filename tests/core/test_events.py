@@ -388,7 +388,7 @@ def test_a_refusal_names_fifty_faults_at_most() -> None:
 KEY = (["x", "doc4#17", " ", "k" * 1024, "é" * 512], ["", "k" * 1025, "é" * 513, 1, True, [], {}])
 ENVELOPE: dict[str, tuple[list[Any], list[Any]]] = {
     "specversion": (["1.0"], ["", "0.3", "1", 1.0, 1, True, "1.0 "]),
-    "type": ([], ["", "x", "factledger.assertion.v2", "factledger.assertion", "Factledger.Assertion.v1", 1, True, {}]),
+    "type": ([], ["", "x", "factledger.assertion.v2", "factledger.assertion", "Factledger.Assertion.v1", 1, True, [], {}]),
     "source": (ID[0], [*ID[1], 1, True, [], {}]),
     "id": KEY,
     "time": (

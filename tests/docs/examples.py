@@ -265,8 +265,9 @@ class Place:
             )
 
         def stop() -> None:
-            process.send_signal(signal.SIGINT)
-            assert process.wait(SECONDS) == 0, "Ctrl-C ends it with 0"
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                assert process.wait(SECONDS) == 0, "Ctrl-C ends it with 0"
 
         self._service.callback(stop)
         _wait(lambda: process.poll() is not None or _is_alive(f"http://127.0.0.1:{self._port}/livez"))

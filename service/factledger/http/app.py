@@ -120,8 +120,9 @@ class Gate:
         began = perf_counter()
         request_id = _given_id(scope) or self._new_id()
         extra = [(b"x-request-id", request_id.encode()), (b"x-content-type-options", b"nosniff")]
-        head = scope["method"] == "HEAD"
-        inner = {**scope, "path": _escaped_path(scope), "method": "GET" if head else scope["method"]}
+        # To a HEAD the server sends what it is given as to a GET, but for the body.
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        inner = {**scope, "path": _escaped_path(scope), "method": method}
         status = 0
 
         async def answer(message: Message) -> None:
@@ -129,8 +130,6 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message = {**message, "headers": [*message["headers"], *extra]}
-            elif head:
-                message = {**message, "body": b""}
             await send(message)
 
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
+from threading import BoundedSemaphore
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -14,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from factledger.core import times
-from factledger.core.errors import LedgerError
+from factledger.core.errors import Category, LedgerError
 from factledger.http import bodies, describing, wire
 from factledger.http.envelopes import RecordedEvent
 from factledger.http.questions import (
@@ -35,7 +36,10 @@ from factledger.ledger import Answer, Ledger
 from factledger.reading import Question
 
 STREAM_PAGE = 500
+MAX_WAITING = 16  # each holds one of the threads that everybody's reads need
 IMMUTABLE = "public, max-age=31536000, immutable"
+
+_WAITING = BoundedSemaphore(MAX_WAITING)
 
 router = APIRouter(
     prefix="/v1/ledgers/{ledger}",
@@ -133,7 +137,7 @@ def _believed(
     service = serving(request)
     opened = service.open(ledger)
     question = query.question(request.headers)
-    answer = _asked(lambda: ask(opened, question))
+    answer = _asked(opened, query, lambda: ask(opened, question))
     service.appender.keep_reads(opened)
     assert answer.permalink is not None
     links = [f'<{answer.permalink}>; rel="permalink"']
@@ -151,16 +155,27 @@ def _believed(
     return _tagged(request, answer.body, answer.size, headers)
 
 
-def _asked(ask: Callable[[], Any]) -> Any:
+def _asked(opened: Ledger, query: KnownQuery, ask: Callable[[], Any]) -> Any:
     """Return what a ledger answers; its pointers at coordinates are to the query here.
 
     Raises:
-        LedgerError: whatever the ledger refuses.
+        LedgerError: whatever the ledger refuses; `size-not-reached` at once if many wait for their size already.
     """
+    waits = query.min_size is not None and opened.size() < query.min_size
+    if waits and not _WAITING.acquire(blocking=False):
+        raise LedgerError(
+            Category.UNAVAILABLE,
+            "size-not-reached",
+            "The ledger has not reached `min_size`, and many wait for theirs already; try again.",
+            retry_after=1,
+        )
     try:
         return ask()
     except LedgerError as refusal:
         raise (refusal.at("/query") if refusal.errors else refusal) from None
+    finally:
+        if waits:
+            _WAITING.release()
 
 
 def _tagged(request: Request, body: bytes, size: int, headers: dict[str, str]) -> Response:
@@ -217,7 +232,7 @@ def _events(
         _wait(opened, query)
         return opened.events(question, from_position=from_position, limit=limit, criteria=query.criteria())
 
-    found: tuple[list[dict[str, Any]], int | None, int] = _asked(ask)
+    found: tuple[list[dict[str, Any]], int | None, int] = _asked(opened, query, ask)
     return found
 
 
@@ -249,7 +264,7 @@ def event(request: Request, ledger: LedgerName, position: Position, query: Annot
         _wait(opened, query)
         return opened.event(position, question)
 
-    answer = _asked(ask)
+    answer = _asked(opened, query, ask)
     return _tagged(request, answer.body, answer.size, {"Cache-Control": "no-cache"})
 
 
