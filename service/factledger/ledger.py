@@ -67,10 +67,10 @@ class Ledgers:
                 "A ledger's name has 1 to 63 lower-case letters, digits, _ and -, starting with a letter or digit.",
             )
         with self.database.writing() as connection:
-            known = {head.ledger_id: head for head in log.heads(connection)}.get(name)
-            if known is None:
-                log.create(connection, name, strict=strict, created_at=self._sources.now())
-                return True
+            is_new = log.create(connection, name, strict=strict, created_at=self._sources.now())
+            known = log.head(connection, name)
+        if is_new:
+            return True
         if known.strict != strict:
             raise LedgerError(Category.CONFLICT, "ledger-exists", "The ledger exists with another setting of `strict`.")
         return False

@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         default=1024,
         ge=1,
         le=1_000_000,
-        description="How many append requests may wait for the writer before further ones are answered 503.",
+        description="How many append requests may wait for the writer before further ones are answered 429.",
     )
     max_body_bytes: int = Field(
         default=16 * 1024 * 1024, ge=1024, description="The largest JSON body that is accepted."

@@ -250,7 +250,7 @@ def test_an_http_date_means_known_at(known: TestClient) -> None:
     assert answer.headers["memento-datetime"] == "Mon, 02 Mar 2026 12:00:00 GMT"
     assert answer.headers["vary"] == "Accept-Datetime"
     assert answer.headers["content-location"] == answer.json()["permalink"]
-    assert f'<{A}>; rel="original timegate"' in answer.headers["link"]
+    assert f'<{A}?valid_at=2026-03-04>; rel="original timegate"' in answer.headers["link"]
     assert known.get(answer.headers["content-location"]).content == answer.content
     assert "memento-datetime" not in get(known, A).headers
     problem(get(known, A, {"accept-datetime": "Sun, 01 Mar 2026 11:59:59 GMT"}), 404, "entity-not-found")

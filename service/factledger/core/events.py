@@ -391,7 +391,8 @@ def _check_envelope(attributes: Mapping[str, Any], report: Report) -> None:
             report(pointer, "is no attribute name: lower-case letters and digits only")
         elif isinstance(value, float | dict | list) or (isinstance(value, int) and not -(2**31) <= value < 2**31):
             report(pointer, "must be a string, a boolean or a 32-bit integer")
-    if attributes.get("type") not in _DATA and isinstance(attributes.get("type"), str) and attributes["type"]:
+    kind = attributes.get("type")
+    if isinstance(kind, str) and kind and kind not in _DATA:
         report("/type", f"is not known; known: {', '.join(_DATA)}")
 
 

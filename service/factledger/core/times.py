@@ -92,12 +92,14 @@ def _month_length(year: int, month: int) -> int:
 
 
 _DATE_TIME = re.compile(
-    r"(?a:(-?\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d(?::?\d\d)?)?)"
+    r"(?a:(-?\d{4}|[+-]\d{6})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d(?::?\d\d)?)?)"
 )
 
 
 def parse_instant(text: str, *, offset_required: bool = True) -> int:
     """Return the instant of an RFC 3339 date-time; digits finer than a microsecond are cut off.
+
+    A year beyond four digits has a sign and six of them, as `format_instant` writes it.
 
     Raises:
         ValueError: the text is no date-time, is no real date or time, or lacks its offset.
@@ -108,6 +110,8 @@ def parse_instant(text: str, *, offset_required: bool = True) -> int:
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     if not (1 <= month <= 12 and 1 <= day <= _month_length(year, month)):
         raise ValueError("names a day that does not exist")
+    if abs(year) > YEAR_LIMIT:
+        raise ValueError(f"names a year beyond {YEAR_LIMIT}")
     if hour > 23 or minute > 59 or second > 59:
         raise ValueError("names a time of day that does not exist")
     fraction, offset = match.group(7) or "", match.group(8)

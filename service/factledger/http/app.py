@@ -137,7 +137,7 @@ class Gate:
         except ClientDisconnect:
             pass
         except Exception as error:  # noqa: BLE001 - this is where whatever nobody thought of ends
-            _log.error("request failed", request_id=request_id, error=type(error).__name__, trail=problems.trail(error))
+            _log.error("request failed", request_id=request_id, **problems.described(error))
             if status:
                 raise CutOffError from None
             await problems.respond(error)(inner, receive, answer)

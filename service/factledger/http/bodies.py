@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from factledger.core import encoding, events
 from factledger.core.errors import Category, Fault, LedgerError, invalid
@@ -81,16 +81,6 @@ async def read_body(request: Request, limit: int) -> bytes:
             f"The body may have at most {limit} bytes; send more events as application/x-ndjson.",
         )
     return b"".join(parts)
-
-
-async def chunks(request: Request) -> Any:
-    """Yield the body as it comes in; ends at once if the client is gone."""
-    try:
-        async for chunk in request.stream():
-            if chunk:
-                yield chunk
-    except ClientDisconnect:
-        return
 
 
 def is_binary_mode(headers: Headers) -> bool:

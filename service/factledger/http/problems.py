@@ -115,8 +115,9 @@ def faults(errors: Iterable[Mapping[str, Any]], prefix: str = "") -> list[Fault]
     return found
 
 
-def trail(error: BaseException) -> list[str]:
-    """Return the places that an unexpected error came through, for the log; its message may quote content."""
-    return [
-        f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)[-12:]
-    ]
+def described(error: BaseException) -> dict[str, Any]:
+    """Return what the log may say of an unexpected error: its kind and its trail; its message may quote content."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    frames = traceback.extract_tb(error.__traceback__)[-12:]
+    return {"error": type(error).__name__, "trail": [f"{f.filename}:{f.lineno} {f.name}" for f in frames]}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from threading import BoundedSemaphore
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import orjson
 from fastapi import APIRouter, Depends, Query
@@ -145,7 +145,8 @@ def _believed(
     if question.known_at is not None and query.known_at is None:
         known_at = orjson.loads(answer.body)["coordinates"]["known_at"]
         headers["Memento-Datetime"] = formatdate(times.parse_instant(known_at) // 1_000_000, usegmt=True)
-        links.append(f'<{request.scope["path"]}>; rel="original timegate"')
+        original = quote(request.url.query, safe="%=&+:,/@!$'()*;?")
+        links.append(f'<{request.scope["path"]}{original and "?" + original}>; rel="original timegate"')
     if paged and (following := orjson.loads(answer.body)["next"]) is not None:
         links.append(f'<{following}>; rel="next"')
     headers["Link"] = ", ".join(links)

@@ -226,7 +226,7 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
         result = outcome.results[0]
         return {"result": "recorded" if result.recorded else "duplicate", "position": result.position}
     if not isinstance(outcome, LedgerError):
-        _log.error("line failed", error=type(outcome).__name__, trail=problems.trail(outcome))
+        _log.error("line failed", **problems.described(outcome))
     return {"result": "rejected", "problem": problems.problem(outcome)}
 
 

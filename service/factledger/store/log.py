@@ -17,6 +17,7 @@ from sqlalchemy import Connection, Row, Select, insert, select, update
 from factledger.core import encoding, events, merkle
 from factledger.core.errors import Category, LedgerError
 from factledger.store import schema
+from factledger.store.engines import insert_new
 
 CHUNK = 500  # parameters in one IN list
 
@@ -71,19 +72,23 @@ _COLUMNS = (
 )
 
 
-def create(connection: Connection, ledger_id: str, *, strict: bool, created_at: int) -> None:
-    """Record a new, empty ledger; the caller has made sure that there is none of that name."""
-    connection.execute(
-        insert(schema.ledgers).values(
-            ledger_id=ledger_id,
-            strict=strict,
-            created_at_us=created_at,
-            size=0,
-            recorded_at_us=created_at,
-            frontier=b"",
-            projected_size=0,
-            generation=1,
-        )
+def create(connection: Connection, ledger_id: str, *, strict: bool, created_at: int) -> bool:
+    """Record a new, empty ledger unless there is one of that name; tell whether it is new."""
+    return insert_new(
+        connection,
+        schema.ledgers,
+        [
+            {
+                "ledger_id": ledger_id,
+                "strict": strict,
+                "created_at_us": created_at,
+                "size": 0,
+                "recorded_at_us": created_at,
+                "frontier": b"",
+                "projected_size": 0,
+                "generation": 1,
+            }
+        ],
     )
 
 
