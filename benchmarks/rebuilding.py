@@ -36,12 +36,15 @@ class Plan(NamedTuple):
     """How much is measured."""
 
     sizes: Sequence[int]
-    times: int
     quiet_seconds: float
 
+    def times(self, size: int) -> int:
+        """Return how often a size is rebuilt."""
+        return 3 if size == min(self.sizes) else 2
 
-FULL = Plan((10_000, 100_000), 3, 5.0)
-QUICK = Plan((2_000, 5_000), 2, 1.0)
+
+FULL = Plan((10_000, 100_000), 4.0)
+QUICK = Plan((1_000, 3_000), 0.7)
 
 
 def _generation(raw: Raw) -> int:
@@ -83,16 +86,16 @@ def _replace(raw: Raw, old: int) -> None:
     raw.commit()
 
 
-def measure(databases: Store, base: str, plan: Plan) -> dict[str, Timing]:
+def measure(databases: Store, base: str, times: int) -> dict[str, Timing]:
     """Return the times of a rebuild and of the raw copies, in turns."""
     own, inside, driver = (databases.copy(base) for _ in range(3))
     with _databases.service(own) as ledger, closing(Raw(inside)) as one, closing(Raw(driver)) as other:
         taken: dict[str, list[Taken]] = {SERVICE: [], INSIDE: [], DRIVER: []}
-        for _ in range(plan.times):
+        for _ in range(times):
             taken[SERVICE].append(clocked(lambda: _rebuild(ledger)))
             taken[INSIDE].append(clocked(lambda: copy_inside(one)))
             taken[DRIVER].append(clocked(lambda: copy_through_driver(other)))
-        return {who: timing(times) for who, times in taken.items()}
+        return {who: timing(series) for who, series in taken.items()}
 
 
 def _rebuild(ledger: Ledger) -> None:
@@ -107,12 +110,12 @@ class Meanwhile(NamedTuple):
     rebuilding: Timing
 
 
-def meanwhile(databases: Store, base: str, plan: Plan, name: str) -> tuple[dict[str, Meanwhile], float]:
+def meanwhile(databases: Store, base: str, quiet_seconds: float, name: str) -> tuple[dict[str, Meanwhile], float]:
     """Return what reads and appends take without and with a rebuild in the same process, and what it takes."""
     with _databases.service(databases.copy(base)) as ledger:
         more = iter(_events.requests(_events.newsroom(11, 5_000, ENTITIES, name=name), 1))
         random, seconds = Random(5), 0.0
-        quiet = _requests(ledger, more, random, lambda since: since < plan.quiet_seconds)
+        quiet = _requests(ledger, more, random, lambda since: since < quiet_seconds)
         rebuilt = Event()
 
         def rebuild() -> None:
@@ -168,13 +171,13 @@ def main() -> None:
                 with _databases.service(base) as ledger:
                     _events.fill(ledger, itertools.islice(made, size - filled))
                     filled = size
-                times = measure(databases, base, plan)
+                times = measure(databases, base, plan.times(size))
                 own, inside, driver = times[SERVICE], times[INSIDE], times[DRIVER]
                 ratios.append((kind, size, own.best / inside.best, own.best / driver.best, own.busy / driver.busy))
                 for who, t in times.items():
                     figures.append((kind, size, who, t.best, t.median, t.busy, size / t.best))
                 report.say(f"{kind}, {size:,} events: requests meanwhile")
-                both, seconds = meanwhile(databases, base, plan, f"late{size}-")
+                both, seconds = meanwhile(databases, base, plan.quiet_seconds, f"late{size}-")
                 for what, (quiet, busy) in both.items():
                     p99, worst = busy.p99 / quiet.p99, busy.worst / quiet.worst
                     stalls.append((kind, size, what, busy.median / quiet.median, p99, worst, seconds))

@@ -178,10 +178,8 @@ def is_durable(connection: Connection, dialect: str) -> bool:
     return settings[0] == "on" and settings[1] not in ("off", "local")
 
 
-def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> bool:
-    """Insert the rows whose key is not there yet, and leave what is there; tell whether an only row was new."""
-    if not rows:
-        return False
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(table).on_conflict_do_nothing()
-    return connection.execute(insert, rows if len(rows) > 1 else rows[0]).rowcount == 1
+def insert_new(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    """Insert the rows whose key is not there yet, and leave what is there."""
+    if rows:
+        dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+        connection.execute(dialect.insert(table).on_conflict_do_nothing(), rows)

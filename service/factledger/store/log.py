@@ -74,22 +74,19 @@ _COLUMNS = (
 
 def create(connection: Connection, ledger_id: str, *, strict: bool, created_at: int) -> bool:
     """Record a new, empty ledger unless there is one of that name; tell whether it is new."""
-    return insert_new(
-        connection,
-        schema.ledgers,
-        [
-            {
-                "ledger_id": ledger_id,
-                "strict": strict,
-                "created_at_us": created_at,
-                "size": 0,
-                "recorded_at_us": created_at,
-                "frontier": b"",
-                "projected_size": 0,
-                "generation": 1,
-            }
-        ],
-    )
+    row = {
+        "ledger_id": ledger_id,
+        "strict": strict,
+        "created_at_us": created_at,
+        "size": -1,  # never committed: the update below is what only its maker does
+        "recorded_at_us": created_at,
+        "frontier": b"",
+        "projected_size": 0,
+        "generation": 1,
+    }
+    insert_new(connection, schema.ledgers, [row])
+    own = (schema.ledgers.c.ledger_id == ledger_id) & (schema.ledgers.c.size == -1)
+    return connection.execute(update(schema.ledgers).where(own).values(size=0)).rowcount == 1
 
 
 def head(connection: Connection, ledger_id: str, *, lock: bool = False) -> Head:
