@@ -200,11 +200,11 @@ def test_if_match_demands_a_size(client: TestClient) -> None:
     assert post(client, assertion("3"), headers={"if-match": "*"}).status_code == 201
 
 
-@pytest.mark.parametrize("condition", ["1", '"1', '"0", "1"', "", '"é"'])
-def test_an_if_match_that_cannot_be_read_is_400(client: TestClient, condition: str) -> None:
-    answer = post(client, assertion("1"), headers={"if-match": condition.encode()})
-    problem(answer, 400, "malformed-request")
-    assert pointers(answer) == ["/headers/if-match"]
+def test_an_if_match_that_cannot_be_read_is_400(client: TestClient) -> None:
+    for condition in ("1", '"1', '"0", "1"', "", '"é"'):
+        answer = post(client, assertion("1"), headers={"if-match": condition.encode()})
+        problem(answer, 400, "malformed-request")
+        assert pointers(answer) == ["/headers/if-match"]
     assert size(client) == 0
 
 
@@ -252,23 +252,23 @@ def test_binary_mode_carries_the_same_event(client: TestClient) -> None:
     assert again.json()["results"][0]["result"] == "duplicate"
 
 
-@pytest.mark.parametrize(
-    ("sent", "meant"),
-    [
-        ("doc4%2317", "doc4#17"),
-        ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),
-        ("100%25", "100%"),
-        ("%2525", "%25"),  # one round of decoding
-        ("a%2Fb", "a/b"),
-        ('"doc4#17"', "doc4#17"),
-        (r'"say \"yes\""', 'say "yes"'),
-        ("50%", "50%"),
-    ],
-)
-def test_header_values_are_unescaped_once(client: TestClient, sent: str, meant: str) -> None:
-    answer = client.post(EVENTS, content=data(), headers=binary(sent))
-    assert answer.status_code == 201
-    assert answer.json()["results"][0]["id"] == meant
+ESCAPED = [
+    ("doc4%2317", "doc4#17"),
+    ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),
+    ("100%25", "100%"),
+    ("%2525", "%25"),  # one round of decoding
+    ("a%2Fb", "a/b"),
+    ('"doc4#17"', "doc4#17"),
+    (r'"say \"yes\""', 'say "yes"'),
+    ("50%", "50%"),
+]
+
+
+def test_header_values_are_unescaped_once(client: TestClient) -> None:
+    for number, (sent, meant) in enumerate(ESCAPED):
+        answer = client.post(EVENTS, content=data(), headers=binary(sent, source=f"s:{number}"))
+        assert answer.status_code == 201
+        assert answer.json()["results"][0]["id"] == meant
 
 
 def test_a_raw_header_in_utf_8_is_read_as_such(client: TestClient) -> None:
@@ -276,25 +276,25 @@ def test_a_raw_header_in_utf_8_is_read_as_such(client: TestClient) -> None:
     assert client.post(EVENTS, content=data(), headers=headers).json()["results"][0]["id"] == "é€"
 
 
-@pytest.mark.parametrize(
-    ("headers", "status", "where"),
-    [
-        (binary("1", specversion=None), 422, "/specversion"),
-        (binary("1", type=None), 422, "/type"),
-        (binary("1", source="a%20b"), 422, "/source"),
-        (binary("", subject="x"), 422, "/id"),
-        (binary("1", Zone_="x"), 422, "/zone_"),
-        (binary("1", position="7"), 422, "/position"),
-        (binary("%FF"), 400, "/headers/ce-id"),
-        (binary("%00"), 400, "/headers/ce-id"),
-        (binary("1", data="x"), 400, "/headers/ce-data"),
-        (binary("1", datacontenttype="x"), 400, "/headers/ce-datacontenttype"),
-    ],
-)
-def test_bad_headers_are_refused(client: TestClient, headers: dict[str, str], status: int, where: str) -> None:
-    answer = client.post(EVENTS, content=data(), headers=headers)
-    assert answer.status_code == status
-    assert where in pointers(answer)
+BAD_HEADERS = [
+    (binary("1", specversion=None), 422, "/specversion"),
+    (binary("1", type=None), 422, "/type"),
+    (binary("1", source="a%20b"), 422, "/source"),
+    (binary("", subject="x"), 422, "/id"),
+    (binary("1", Zone_="x"), 422, "/zone_"),
+    (binary("1", position="7"), 422, "/position"),
+    (binary("%FF"), 400, "/headers/ce-id"),
+    (binary("%00"), 400, "/headers/ce-id"),
+    (binary("1", data="x"), 400, "/headers/ce-data"),
+    (binary("1", datacontenttype="x"), 400, "/headers/ce-datacontenttype"),
+]
+
+
+def test_bad_headers_are_refused(client: TestClient) -> None:
+    for headers, status, where in BAD_HEADERS:
+        answer = client.post(EVENTS, content=data(), headers=headers)
+        assert answer.status_code == status
+        assert where in pointers(answer)
     assert size(client) == 0
 
 

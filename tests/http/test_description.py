@@ -120,6 +120,7 @@ def test_the_types_are_those_that_are_known() -> None:
     )
 
 
+@settings(max_examples=30)
 @given(strategies.logs(8))
 def test_what_is_taken_is_as_described(log: list[Event]) -> None:
     check = Draft202012Validator(envelopes.POSTED_EVENT.json_schema())

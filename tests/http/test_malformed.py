@@ -321,7 +321,7 @@ def test_an_object_where_a_batch_is_announced_is_422(both: list[TestClient]) -> 
         assert pointers(answer) == [""]
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(
     st.one_of(
         st.binary(max_size=200),
@@ -351,7 +351,7 @@ def edits(draw: st.DrawFn) -> bytes:
     return bytes(body)
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(edits())
 def test_both_stores_answer_a_damaged_event_alike(pair: list[TestClient], body: bytes) -> None:
     answers = [client.post(EVENTS, content=body, headers=JSON) for client in pair]

@@ -149,7 +149,7 @@ def _sqlite(url: Any, *, size: int, query_only: bool, begin: str) -> Engine:
             "synchronous=FULL",  # NORMAL loses acknowledged commits in a power cut
             "secure_delete=ON",
             "mmap_size=268435456",
-            f"cache_size=-{16 if query_only else 64}000",  # KiB, each connection
+            f"cache_size=-{16 if query_only else 32}000",  # KiB, each connection
             "temp_store=MEMORY",
             f"query_only={'ON' if query_only else 'OFF'}",
         ):
