@@ -239,8 +239,8 @@ def _check_projections(ledgers: Ledgers, name: str, log: Sequence[Event]) -> Non
     context = _rows(ledgers, "context", name, "position")
     assert {row["position"] for row in context} == set(range(len(log))) - by_kind["assertion"] - plain
     for row in context:
-        event, kept = log[row["position"]], bytes(row["data"])
-        assert (row["type"], json.loads(kept)) == (event["type"], event["data"])
+        event = log[row["position"]]
+        assert (row["type"], json.loads(bytes(row["data"]))) == (event["type"], event["data"])
         aimed = {target for target, position in pointing if position == row["position"]}
         assert json.loads(bytes(row["targets"])) == sorted(aimed - by_kind["assertion"])
 

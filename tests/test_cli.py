@@ -320,7 +320,7 @@ def test_posting_again_changes_nothing(run: Command, at: tuple[str, str], tmp_pa
     assert told.json == {"recorded": 3, "duplicate": 1, "rejected": 0, "size": 3}
     again = run("post", first, second, *at)
     assert again.code == 0
-    assert again.out == "0 recorded, 4 there already, 0 rejected; the ledger main has 3 events.\n"
+    assert again.out == "0 recorded, 4 there already, 0 rejected; the ledger main is at size 3.\n"
 
 
 def test_good_lines_are_kept_and_bad_ones_named(run: Command, at: tuple[str, str], tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_good_lines_are_kept_and_bad_ones_named(run: Command, at: tuple[str, str
     assert named[2].startswith(f"{file}:5: /id ")
     assert named[3].startswith(f"{file}:6: /data/corrects/0 ")
     assert len(named) == 4
-    assert told.out == "1 recorded, 0 there already, 4 rejected; the ledger main has 1 events.\n"
+    assert told.out == "1 recorded, 0 there already, 4 rejected; the ledger main is at size 1.\n"
     for_programs = run("post", file, *at, "--json")
     assert for_programs.json == {"recorded": 0, "duplicate": 1, "rejected": 4, "size": 1}
     assert [problem["at"] for problem in for_programs.problems] == [f"{file}:{line}" for line in (2, 3, 5, 6)]

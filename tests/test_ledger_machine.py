@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import rfc8785
@@ -95,11 +95,13 @@ def in_circles(world: oracle.World, agent: str) -> bool:
 class LedgerMachine(RuleBasedStateMachine):
     """A ledger, its model (the log as posted), and every answer that it ever gave, under its permalink."""
 
-    def __init__(self, url: str) -> None:
+    url: ClassVar[str]
+
+    def __init__(self) -> None:
         super().__init__()
-        self.url, self.clock, self.name = url, Clock(), next(names)
+        self.clock, self.name = Clock(), next(names)
         self.sources = Sources(now=self.clock, salt=lambda: os.urandom(32))
-        self.ledgers = open_ledgers(url, self.sources)
+        self.ledgers = open_ledgers(self.url, self.sources)
         self.ledgers.create(self.name)
         self.clock.now = START
         self.model: list[Event] = []
@@ -315,7 +317,12 @@ class LedgerMachine(RuleBasedStateMachine):
             size = len(log) if question.at_size is None else question.at_size
             assert question.valid_at is not None
             at = oracle.Coordinates(
-                size, question.valid_at, question.asserted_before, question.identity_at_size, question.method, question.when
+                size,
+                question.valid_at,
+                question.asserted_before,
+                question.identity_at_size,
+                question.method,
+                question.when,
             )
             assert_agrees(self.ledger, log, subject, predicate, at)
             if view == "entity" and size:
@@ -329,7 +336,11 @@ class LedgerMachine(RuleBasedStateMachine):
             return
         answer = json.loads(body)
         members = set(oracle.World(log, at).members(subject))
-        said = {e["data"]["predicate"] for e in log[: at.size] if e["data"].get("subject") in members and "value" in e["data"]}
+        said = {
+            e["data"]["predicate"]
+            for e in log[: at.size]
+            if e["data"].get("subject") in members and "value" in e["data"]
+        }
         assert answer["facts"].keys() == said
         for predicate, fact in answer["facts"].items():
             theirs = oracle.believe(log, subject, predicate, at)
@@ -457,16 +468,15 @@ class LedgerMachine(RuleBasedStateMachine):
             self.follow(link)
 
 
-def run(url: str, examples: int, steps: int) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: LedgerMachine(url),
-        settings=settings(
-            deadline=None,
-            max_examples=examples,
-            stateful_step_count=steps,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+def run(database_url: str, examples: int, steps: int) -> None:
+    """Try ledgers of one database."""
+
+    class Machine(LedgerMachine):
+        url = database_url
+
+    every = list(HealthCheck)
+    bounds = settings(deadline=None, max_examples=examples, stateful_step_count=steps, suppress_health_check=every)
+    run_state_machine_as_test(Machine, settings=bounds)
 
 
 def test_a_ledger_on_sqlite(sqlite_url: str) -> None:

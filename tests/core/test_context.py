@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from factledger.core import events, times
 from factledger.core.context import Context, ContextEvent, not_in_force
@@ -142,7 +141,13 @@ def test_a_circle_is_refused_by_what_an_append_comes_to(ledger: Ledger) -> None:
 
 def test_in_a_circle_the_first_agent_met_again_is_the_origin(ledger: Ledger) -> None:
     """Possible under another `identity_at_size` only."""
-    log = [same("b1", "b2"), agent("b1", relays="c"), agent("b2", relays=None), agent("c", relays="b1"), agent("a", relays="c")]
+    log = [
+        same("b1", "b2"),
+        agent("b1", relays="c"),
+        agent("b2", relays=None),
+        agent("c", relays="b1"),
+        agent("a", relays="c"),
+    ]
     assert record(ledger, log) == log
     with ledger.snapshot(Question()) as snapshot:
         assert [snapshot.context.origin(name) for name in ("a", "b1", "b2", "c")] == ["b1", "b1", "b1", "b1"]
@@ -167,7 +172,12 @@ def test_each_field_of_an_agent_holds_until_restated() -> None:
 
 
 def test_what_was_said_last_of_any_member_holds_for_the_cluster() -> None:
-    log = [agent("a", reliability="A", fidelity=0.9), agent("b", reliability="E"), same("b", "a"), agent("b", fidelity=0)]
+    log = [
+        agent("a", reliability="A", fidelity=0.9),
+        agent("b", reliability="E"),
+        same("b", "a"),
+        agent("b", fidelity=0),
+    ]
     found = context(log)
     assert found.canonical("b") == "a"
     assert (found.reliability("a"), found.fidelity("a"), found.fidelity("b")) == (0.1, 0, 0)
@@ -246,7 +256,11 @@ def test_within_an_event_ids_are_named_in_the_order_of_its_bytes() -> None:
     assert found.canonical("a") == "z"  # a list keeps its order
     named = claim("s", {"entity": "v"}, "z-outlet")  # data: predicate, provenance, subject, value; then source
     for pair, first in ((("v", "s"), "s"), (("s", "z-outlet"), "z-outlet"), (("x:one@1", "v"), "v")):
-        assert context([named, same(*pair)]).canonical(pair[0]) == first == context([named, same(*pair)]).canonical(pair[1])
+        assert (
+            context([named, same(*pair)]).canonical(pair[0])
+            == first
+            == context([named, same(*pair)]).canonical(pair[1])
+        )
 
 
 def test_an_event_that_is_not_in_force_has_named_its_ids_too() -> None:
@@ -322,7 +336,9 @@ def test_identity_decides_at_the_size_that_is_asked_for(ledger: Ledger) -> None:
     assert values == ["x", "y"]
     pointing = without(ask(ledger, "entity", "c", None, Question()))["facts"]["p"]["values"][0]["value"]
     assert pointing == {"entity": "a"}
-    pointing = without(ask(ledger, "entity", "c", None, Question(identity_at_size=5)))["facts"]["p"]["values"][0]["value"]
+    pointing = without(ask(ledger, "entity", "c", None, Question(identity_at_size=5)))["facts"]["p"]["values"][0][
+        "value"
+    ]
     assert pointing == {"entity": "b"}
 
 
@@ -330,7 +346,9 @@ def test_identity_decides_at_the_size_that_is_asked_for(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("length", range(1, 9))
-@pytest.mark.parametrize("make", [lambda: agent("a", relays="b"), claim, lambda: event("policy"), lambda: same("a", "b")])
+@pytest.mark.parametrize(
+    "make", [lambda: agent("a", relays="b"), claim, lambda: event("policy"), lambda: same("a", "b")]
+)
 def test_each_retraction_of_a_chain_restores_what_the_one_before_removed(
     length: int, make: Callable[[], Event], ledger: Ledger
 ) -> None:
@@ -410,7 +428,12 @@ def _aims_back(event: Event, position: int, log: Sequence[Event]) -> bool:
 def not_in_force_of(log: Sequence[Event]) -> set[int]:
     return not_in_force(
         [
-            ContextEvent(n, e["type"], e["data"], tuple(p for p in range(n) if "where" not in e["data"] and oracle.targets(e, p, log[p])))
+            ContextEvent(
+                n,
+                e["type"],
+                e["data"],
+                tuple(p for p in range(n) if "where" not in e["data"] and oracle.targets(e, p, log[p])),
+            )
             for n, e in enumerate(log)
             if e["type"] != events.ASSERTION
         ]

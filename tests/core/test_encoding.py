@@ -39,11 +39,13 @@ texts = st.one_of(st.sampled_from(AWKWARD), st.text(st.characters(exclude_catego
 integers = st.one_of(st.integers(-MAX_INTEGER, MAX_INTEGER), st.sampled_from([0, MAX_INTEGER, -MAX_INTEGER]))
 # Where JavaScript changes from one way of writing a number to another.
 EDGES = [0.0, -0.0, 1e-7, 9.999999e-7, 1e-6, 1e-3, 0.1 + 0.2, 1e9, 1e16, 1e20, 1e21, 1.5e300, 5e-324, 2.0**53, 1.0, 4.5]
-decimals = st.one_of(
+all_decimals = st.one_of(
     st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from([sign * edge for edge in EDGES for sign in (1, -1)]),
     st.builds(math.ldexp, st.sampled_from([1.0, 1.25, 1 + 2**-52]), st.integers(-60, 80)),
 )
+# Of whole numbers up to 1e21 the canonical form has no point: from 2^53 on they are integers that are refused.
+decimals = all_decimals.filter(lambda number: not MAX_INTEGER < abs(number) < 1e21)
 scalars = st.one_of(st.none(), st.booleans(), integers, decimals, texts)
 values = st.recursive(
     scalars,
@@ -65,14 +67,30 @@ def refusal(body: bytes) -> LedgerError:
 # ---- Canonical bytes -----------------------------------------------------------------------------------
 
 
-@settings(max_examples=1000)
+@settings(max_examples=500)
 @given(values)
 @example({"\ufb33": 1, "\U0001f600": 2, "a": 3})  # UTF-16 order: a surrogate pair sorts before U+FB33
 def test_canonical_bytes_are_those_of_rfc_8785(value: Any) -> None:
     assert canonical_bytes(value) == rfc8785.dumps(value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
+@given(all_decimals)
+def test_canonical_bytes_of_any_decimal_are_those_of_rfc_8785(number: float) -> None:
+    for value in (number, [number, -number], {"a": {"b": number}}):
+        assert canonical_bytes(value) == rfc8785.dumps(value)
+
+
+# RED when it was written: `1e16` is taken, kept and shown as `10000000000000000`, which is then refused, so that
+# an event with such a number cannot be posted again as it was read, nor checked by a strict reader of the log.
+@given(st.builds(math.ldexp, st.sampled_from([1.0, -1.25]), st.integers(50, 80)))
+@example(1e16)
+def test_a_number_that_is_taken_can_be_given_again_as_it_is_kept(number: float) -> None:
+    kept = canonical_bytes(parse_json(repr(number).encode()))
+    assert canonical_bytes(parse_json(kept)) == kept
+
+
+@settings(max_examples=200)
 @given(values)
 def test_canonical_bytes_can_be_read_back_and_are_their_own_canonical_form(value: Any) -> None:
     written = canonical_bytes(value)
@@ -82,7 +100,7 @@ def test_canonical_bytes_can_be_read_back_and_are_their_own_canonical_form(value
     assert json.loads(written) == value
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(values, st.sampled_from([None, 1, "\t"]), st.booleans())
 def test_layout_and_escapes_do_not_matter(value: Any, indent: Any, ascii_only: bool) -> None:
     body = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()
@@ -119,7 +137,7 @@ def test_content_is_committed_to_under_its_salt() -> None:
 # ---- Strict parsing ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(values)
 def test_what_json_can_say_is_read(value: Any) -> None:
     read = parse_json(json.dumps(value).encode())
@@ -244,7 +262,7 @@ def test_depth_beyond_all_bounds_is_refused() -> None:
 
 
 def test_width_is_not_depth() -> None:
-    wide = [[[]] for _ in range(1000)]
+    wide: list[list[list[int]]] = [[[]] for _ in range(1000)]
     assert parse_json(json.dumps(wide).encode()) == wide
 
 
@@ -288,7 +306,7 @@ def test_what_is_not_json_is_refused(body: str) -> None:
     refusal(body.encode())
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.one_of(st.binary(max_size=30), st.text('[]{}":,0123456789.eE+-\\utrnflsa \n\x00é', max_size=30).map(str.encode))
 )

@@ -18,6 +18,7 @@ from factledger.core.events import MAX_ATTRIBUTE_BYTES, MAX_EVENT_BYTES, read_ev
 from tests import oracle
 
 Data = dict[str, Any]
+Examples = tuple[list[Any], list[Any]]  # good, bad
 
 LONG_ID, LONG_TEXT = "i" * 256, "t" * 4096
 SHA = "0123456789abcdef" * 4
@@ -38,7 +39,7 @@ ID = (
     ["x", "e:1", "https://example.org/a%2Fb?c#d", "Ω:é", "😀", LONG_ID, "\u200b", '"', "a/b~c"],
     ["", " ", "a b", "a\tb", "a\n", "\x00", "\x7f", "\x85", "\xa0", "\u2028", "\u3000", "\ufeff", LONG_ID + "i"],
 )
-NOT_TEXT = [None, True, 0, 1.5, [], {}, ["x"]]
+NOT_TEXT: list[Any] = [None, True, 0, 1.5, [], {}, ["x"]]
 PREDICATE_NAME = (["p", "a_b_9", "p" * 64], ["", "P", "9a", "_a", "a-b", "a b", "é", "p" * 65, "p\n", *NOT_TEXT])
 UNIT = ([0, 1, 0.5, 1.0, 0.0, 1e-300], [-0.1, 1.1, 2, -1, True, False, "0.5", None, [], {}])
 OPEN_UNIT = ([0.5, 1e-9, 0.999999], [0, 1, 0.0, 1.0, -0.5, 1.5, True, "0.5", None])
@@ -53,11 +54,11 @@ EDTF = (
 SHA256 = ([SHA], ["", SHA.upper(), SHA[1:], SHA + "0", "g" * 64, 0, None])
 LANGUAGE = (["en", "prs-AF", "zh-Hant-TW"], ["", "e", "en_GB", "en-", "é", "english-" + "x" * 9, 1, None])
 INDEX = ([0, 1, 2**53 - 1], [-1, 1.0, 0.5, 2**53, True, "0", None, []])
-REFS = (
+REFS: Examples = (
     [[0], [1, 2], [{"id": "x"}], [{"source": "s", "id": "x"}], [0, {"id": "x"}], [2**53 - 1]],
     [[], {}, None, "x", 0],
 )
-BAD_REFS = {  # deeper than the list itself
+BAD_REFS: dict[str, list[Any]] = {  # deeper than the list itself
     "/0": [[-1], [True], [1.5], [None], ["x"], [[0]]],
     "/1": [[0, -1]],
     "/0/id": [[{}], [{"source": "s"}], [{"id": ""}], [{"id": 7}], [{"id": "x" * 1025}]],
@@ -66,29 +67,28 @@ BAD_REFS = {  # deeper than the list itself
 }
 
 
-def text(limit: int, least: int = 0) -> tuple[list[Any], list[Any]]:
+def text(limit: int, least: int = 0) -> Examples:
     return ["x" * least, "é" * limit, "a b\n"], ["x" * (limit + 1), *([""] if least else []), *NOT_TEXT]
 
 
-def one_of(*allowed: str) -> tuple[list[Any], list[Any]]:
+def one_of(*allowed: str) -> Examples:
     return list(allowed), ["", allowed[0].title(), allowed[0] + " ", *NOT_TEXT]
 
 
-def or_null(field: tuple[list[Any], list[Any]]) -> tuple[list[Any], list[Any]]:
+def or_null(field: Examples) -> Examples:
     good, bad = field
     return [*good, None], [wrong for wrong in bad if wrong is not None]
 
 
-VALUE = (
-    ["", "x", 0, -1.5, True, False, {"entity": "e:1"}, {"date": "2021-08-2X"}, {"text": "x", "lang": "prs-AF"}]
-    + [
-        {"quantity": {"amount": 3}},
+VALUE: Examples = (
+    [
+        *("", "x", 0, -1.5, True, False, {"entity": "e:1"}, {"date": "2021-08-2X"}),
+        *({"text": "x", "lang": "prs-AF"}, {"text": "", "lang": "en"}, {"quantity": {"amount": 3}}),
         {"quantity": {"amount": 3, "low": 3, "high": 3.5, "unit": "km"}},
-        {"text": "", "lang": "en"},
     ],
     [None, [], {}, {"x": 1}],
 )
-BAD_VALUES = {
+BAD_VALUES: dict[str, list[Any]] = {
     "/entity": [{"entity": "a b"}, {"entity": 1}, {"entity": None}, {"entity": {"entity": "x"}}],
     "/date": [{"date": "2021-13"}, {"date": 2021}, {"entity": "x", "date": "2021"}],
     "/text": [{"text": 1, "lang": "en"}, {"text": None, "lang": "en"}],
@@ -112,7 +112,7 @@ BAD_VALUES = {
     "/x": [{"entity": "e", "x": 1}, {"date": "2021", "x": 1}],
 }
 
-FIELDS: dict[str, dict[str, tuple[list[Any], list[Any]]]] = {
+FIELDS: dict[str, dict[str, Examples]] = {
     "assertion": {
         "subject": ID,
         "predicate": PREDICATE_NAME,
@@ -276,14 +276,15 @@ def test_a_field_refuses(kind: str, path: str, value: Any) -> None:
 
 
 def deep_cases() -> Iterator[Any]:
-    for kind, path, bad in (
+    places: list[tuple[str, str, dict[str, list[Any]]]] = [
         ("assertion", "value", BAD_VALUES),
         ("assertion", "corrects", BAD_REFS),
         ("retraction", "targets", BAD_REFS),
         ("erasure", "targets", BAD_REFS),
         ("assertion", "provenance/speakers", {"/0": [[""], ["a b"], [1], [None]], "/1": [["a", ""]]}),
         ("identity", "entities", {"/0": [["", "a"], [1, "a"]], "/1": [["a", "a b"], ["a", None]]}),
-    ):
+    ]
+    for kind, path, bad in places:
         for below, values in bad.items():
             for n, value in enumerate(values):
                 yield pytest.param(kind, path, below, value, id=f"{kind}-{path}{below}-{n}")
@@ -325,7 +326,8 @@ def test_a_required_field_must_be_there(kind: str, path: str) -> None:
 def test_any_other_field_may_be_left_out(kind: str, path: str) -> None:
     data = deepcopy(MINIMAL[kind])
     if data.pop(path, None) is not None:  # exactly one of two
-        data |= {"retraction": {"where": {"run": "r"}}, "erasure": {"targets": [0]}}[kind]
+        other: dict[str, Data] = {"retraction": {"where": {"run": "r"}}, "erasure": {"targets": [0]}}
+        data |= other[kind]
     read_event(event(kind, data))
 
 
@@ -386,9 +388,12 @@ def test_a_refusal_names_fifty_faults_at_most() -> None:
 # ---- The envelope --------------------------------------------------------------------------------------
 
 KEY = (["x", "doc4#17", " ", "k" * 1024, "é" * 512], ["", "k" * 1025, "é" * 513, 1, True, [], {}])
-ENVELOPE: dict[str, tuple[list[Any], list[Any]]] = {
+ENVELOPE: dict[str, Examples] = {
     "specversion": (["1.0"], ["", "0.3", "1", 1.0, 1, True, "1.0 "]),
-    "type": ([], ["", "x", "factledger.assertion.v2", "factledger.assertion", "Factledger.Assertion.v1", 1, True, [], {}]),
+    "type": (
+        [],
+        ["", "x", "factledger.assertion.v2", "factledger.assertion", "Factledger.Assertion.v1", 1, True, [], {}],
+    ),
     "source": (ID[0], [*ID[1], 1, True, [], {}]),
     "id": KEY,
     "time": (

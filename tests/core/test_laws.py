@@ -197,7 +197,7 @@ def spoken_apart(log: Sequence[Event], said: Sequence[int]) -> list[Event]:
 
 
 def untargeted(log: Sequence[Event]) -> list[int]:
-    """Return the positions of the assertions that nothing targets or could target elsewhere, and that target nothing."""
+    """Return the positions of assertions that nothing targets or would target elsewhere, and that target nothing."""
     wheres = [
         {name: wanted for name, wanted in event["data"]["where"].items() if not name.endswith("_position")}
         for event in log
@@ -653,7 +653,7 @@ def test_a_memo_never_answers_otherwise_than_a_fresh_reading(data: st.DataObject
 @more
 @given(data=st.data())
 def test_history_tells_every_change_and_nothing_else(data: st.DataObject, store: Store) -> None:
-    """Each change in a history is where and how the timelines before and after its event differ, and none is left out."""
+    """Changes are where and how the timelines before and after an event differ, and none is left out."""
     ledger = store.holding([DECLARE_PLACE, *data.draw(st.one_of(strategies.logs(10), strategies.crowded_logs(10)))])
     entity = data.draw(st.sampled_from(SUBJECTS))
     when = data.draw(st.sampled_from(evidence.STRENGTHS))

@@ -43,8 +43,8 @@ def test_the_frontier_has_the_root_of_another_implementation() -> None:
     for leaf in LEAVES:
         tree.append_entry(leaf)
         frontier = frontier.append(leaf_hash(leaf))
-        assert frontier.root() == tree.get_state()
-    assert [tree.get_state(size) for size in (1, 2, 3, 64, 255)] == [
+        assert frontier.root() == tree.get_root()
+    assert [tree.get_root(size) for size in (1, 2, 3, 64, 255)] == [
         grown(LEAVES[:size]).root() for size in (1, 2, 3, 64, 255)
     ]
 

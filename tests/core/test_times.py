@@ -88,7 +88,7 @@ offsets = st.timedeltas(timedelta(hours=-23, minutes=-59), timedelta(hours=23, m
 INSTANTS_OF_FOUR_DIGITS = st.integers(day(0), day(10_000) - 1)
 
 
-@given(st.datetimes(min_value=datetime(2, 1, 1), max_value=datetime(9998, 12, 31)), offsets)
+@given(st.datetimes().filter(lambda local: 1 < local.year < 9999), offsets)
 def test_a_date_time_is_the_instant_that_the_standard_library_reads(local: datetime, shift: timedelta) -> None:
     minutes = shift // timedelta(minutes=1)
     sign, (hours, rest) = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
@@ -361,8 +361,9 @@ def test_intervals_mean_what_the_package_says(ends: tuple[str, str]) -> None:
     ],
 )
 def test_an_interval_has_bounds_on_both_ends(text: str, start: Any, end: Any) -> None:
-    kind, ends = (EndKind.OPEN, (None, None)) if end is None else (EndKind.KNOWN, end)
-    assert parse_valid(text) == times.Valid(*start, kind, *ends, False)
+    kind, (earliest, latest) = (EndKind.OPEN, (None, None)) if end is None else (EndKind.KNOWN, end)
+    start_kind, start_earliest, start_latest = start
+    assert parse_valid(text) == times.Valid(start_kind, start_earliest, start_latest, kind, earliest, latest, False)
 
 
 def test_a_timed_end_is_that_instant() -> None:
@@ -538,9 +539,8 @@ def test_a_span_is_what_the_oracle_makes_of_it(valid: str | None, asserted_at: i
     try:
         found = resolve_span(valid, asserted_at)
     except ValueError:
-        with pytest.raises(ValueError, match=r"ends before|no such day|does not exist") as refused:
+        with pytest.raises(ValueError, match=r"ends before|no such day|does not exist"):
             _refuse_like_the_oracle({"data": data, "recordedat": "2030-01-01T00:00:00Z"})
-        assert refused.value
         return
     theirs = oracle.span({"data": data, "recordedat": "2030-01-01T00:00:00Z"})
     limits = {BEGINNING: -math.inf, FOREVER: math.inf}

@@ -89,11 +89,13 @@ TAMPERING = {
     "an event is gone": "DELETE FROM events WHERE position = 4",
     "the last event is gone": "DELETE FROM events WHERE position = 9",
     "an event has another position": "UPDATE events SET position = 10 WHERE position = 4",
-    "two events are swapped": "UPDATE events SET position = CASE position WHEN 1 THEN -2 WHEN 7 THEN 1 ELSE position END",
+    "two events are swapped": "UPDATE events SET position = CASE position WHEN 1 THEN -2 ELSE 1 END"
+    " WHERE position IN (1, 7)",
     "an envelope is edited": "UPDATE events SET envelope = :envelope WHERE position = 4",
     "an envelope is written in another way": "UPDATE events SET envelope = :spaced WHERE position = 4",
     "content is edited": "UPDATE events SET data = :data WHERE position = 4",
-    "content is another event's": "UPDATE events SET data = (SELECT data FROM events WHERE position = 1) WHERE position = 7",
+    "content is another event's": "UPDATE events SET data = (SELECT data FROM events WHERE position = 1)"
+    " WHERE position = 7",
     "a salt is edited": "UPDATE events SET salt = :salt WHERE position = 4",
     "a salt is cut": "UPDATE events SET salt = :short WHERE position = 4",
     "a type is edited": "UPDATE events SET type = 'factledger.agent.v1' WHERE position = 4",
@@ -110,8 +112,8 @@ TAMPERING = {
     "an assertion is not projected": "DELETE FROM assertions WHERE position = 7",
     "an assertion is projected elsewhere": "UPDATE assertions SET subject = 'e:9' WHERE position = 7",
     "an assertion's outlet is edited": "UPDATE assertions SET outlet = 'a:9' WHERE position = 7",
-    "an assertion's inputs are edited": "UPDATE assertions SET inputs = (SELECT inputs FROM assertions WHERE position = 1)"
-    " WHERE position = 7",
+    "an assertion's inputs are edited": "UPDATE assertions SET inputs = "
+    "(SELECT inputs FROM assertions WHERE position = 1) WHERE position = 7",
     "a slot is gone": "DELETE FROM slots WHERE subject = 'e:1'",
     "a slot is older": "UPDATE slots SET first_position = 0 WHERE subject = 'e:1'",
     "a name is gone": "DELETE FROM names WHERE entity = 'a:3'",
@@ -135,10 +137,10 @@ on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)  
 
 @on_sqlite
 @pytest.mark.parametrize("statement", TAMPERING.values(), ids=list(TAMPERING))
-def test_tampering_is_found(
-    statement: str, ledgers: Ledgers, filled: Ledger, at_will: Callable[..., None]
-) -> None:
-    event = {name: member for name, member in read_log(filled)[4].items() if name not in ("data", "inforce", "datasalt")}
+def test_tampering_is_found(statement: str, ledgers: Ledgers, filled: Ledger, at_will: Callable[..., None]) -> None:
+    event = {
+        name: member for name, member in read_log(filled)[4].items() if name not in ("data", "inforce", "datasalt")
+    }
     values = {
         "envelope": rfc8785.dumps({**event, "recordedby": "somebody"}),
         "spaced": json.dumps(event).encode(),

@@ -64,27 +64,32 @@ def rows(ledgers: Ledgers) -> dict[str, int]:
 # ---- Append-only ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE events SET id = 'other'",
-        "UPDATE events SET envelope = envelope",
-        "UPDATE events SET data = NULL, salt = NULL WHERE position = 1",
-        "UPDATE events SET ledger_id = 'other', position = 7",
-        "DELETE FROM events",
-        "DELETE FROM events WHERE position = 2",
-        "INSERT INTO events SELECT * FROM events WHERE position = 0",
+CHANGES = (
+    "UPDATE events SET id = 'other'",
+    "UPDATE events SET envelope = envelope",
+    "UPDATE events SET data = NULL, salt = NULL WHERE position = 1",
+    "UPDATE events SET ledger_id = 'other', position = 7",
+    "DELETE FROM events",
+    "DELETE FROM events WHERE position = 2",
+    "INSERT INTO events SELECT * FROM events WHERE position = 0",
+    (
         "INSERT INTO events (ledger_id, position, source, id, type, recorded_at_us, envelope)"
-        " SELECT ledger_id, 9, source, id, type, recorded_at_us, envelope FROM events WHERE position = 0",
-        "INSERT INTO events SELECT * FROM events WHERE true ON CONFLICT (ledger_id, position) DO UPDATE SET type = 'x'",
-    ],
+        " SELECT ledger_id, 9, source, id, type, recorded_at_us, envelope FROM events WHERE position = 0"
+    ),
+    "INSERT INTO events SELECT * FROM events WHERE true ON CONFLICT (ledger_id, position) DO UPDATE SET type = 'x'",
 )
-def test_the_log_can_only_be_appended_to(statement: str, ledgers: Ledgers, ledger: Ledger) -> None:
+TRUNCATIONS = ("TRUNCATE events", "TRUNCATE events, ledgers CASCADE")  # SQLite knows no such statement
+
+
+def test_the_log_can_only_be_appended_to(ledgers: Ledgers, ledger: Ledger) -> None:
     record(ledger, [claim(n) for n in range(3)])
-    before = read_log(ledger)
-    with pytest.raises(DBAPIError, match=r"append-only|UNIQUE|duplicate key"), ledgers.database.writing() as connection:
-        connection.execute(text(statement))
-    assert read_log(ledger) == before
+    before, stored = read_log(ledger), rows(ledgers)
+    refusals = r"append-only|UNIQUE|duplicate key"
+    for statement in CHANGES + (TRUNCATIONS if ledgers.database.dialect == "postgresql" else ()):
+        with pytest.raises(DBAPIError, match=refusals), ledgers.database.writing() as connection:
+            connection.execute(text(statement))
+        assert read_log(ledger) == before, statement
+        assert rows(ledgers) == stored, statement
     check_ledger(ledgers, "main")
 
 
@@ -100,15 +105,6 @@ def test_the_log_cannot_be_replaced(position: int, ledgers: Ledgers, ledger: Led
     with pytest.raises(DBAPIError), ledgers.database.writing() as connection:
         connection.execute(text(statement))
     assert read_log(ledger) == before
-
-
-@pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
-@pytest.mark.parametrize("statement", ["TRUNCATE events", "TRUNCATE events, ledgers CASCADE"])
-def test_the_log_cannot_be_truncated(statement: str, ledgers: Ledgers, ledger: Ledger) -> None:
-    record(ledger, [claim(n) for n in range(3)])
-    with pytest.raises(DBAPIError, match="append-only"), ledgers.database.writing() as connection:
-        connection.execute(text(statement))
-    check_ledger(ledgers, "main")
 
 
 def test_a_reading_connection_cannot_write(ledgers: Ledgers, ledger: Ledger) -> None:
@@ -139,13 +135,18 @@ def catalogue(connection: Connection) -> set[tuple[Any, ...]]:
         found = {(kind, name, table, *_words(sql)) for kind, name, table, sql in connection.execute(text(query)) if sql}
     else:
         found = set()
-        for query in (
-            "SELECT table_name, column_name, data_type, collation_name, is_nullable, column_default "
-            "FROM information_schema.columns WHERE table_schema = 'public'",
-            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint "
-            "WHERE connamespace = 'public'::regnamespace",
-            "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        for columns, tables in (
+            (
+                "table_name, column_name, data_type, collation_name, is_nullable, column_default",
+                "information_schema.columns WHERE table_schema = 'public'",
+            ),
+            (
+                "conrelid::regclass::text, conname, pg_get_constraintdef(oid)",
+                "pg_constraint WHERE connamespace = 'public'::regnamespace",
+            ),
+            ("tablename, indexname, indexdef", "pg_indexes WHERE schemaname = 'public'"),
         ):
+            query = f"SELECT {columns} FROM {tables}"
             found |= {tuple(row) for row in connection.execute(text(query))}
     return {row for row in found if "alembic_version" not in row}
 
@@ -204,10 +205,10 @@ def test_every_key_of_the_database_starts_with_the_ledger(ledgers: Ledgers) -> N
         tables = [name for name in found.get_table_names() if name != "alembic_version"]
         assert set(tables) == set(schema.metadata.tables)
         for table in tables:
-            keys = [found.get_pk_constraint(table)["constrained_columns"]]
-            keys += [unique["column_names"] for unique in found.get_unique_constraints(table)]
-            keys += [index["column_names"] for index in found.get_indexes(table)]
-            assert all(key[0] == "ledger_id" for key in keys), table
+            firsts = {found.get_pk_constraint(table)["constrained_columns"][0]}
+            firsts |= {unique["column_names"][0] for unique in found.get_unique_constraints(table)}
+            firsts |= {str(index["column_names"][0]) for index in found.get_indexes(table)}
+            assert firsts == {"ledger_id"}, table
 
 
 # ---- Many writers --------------------------------------------------------------------------------------
@@ -217,19 +218,23 @@ SHARED_EVERY = 7  # every so many events of a worker are those of the other too
 
 def work(url: str, worker: int, count: int, ready: Any, results: Any) -> None:
     """Append, in a process of its own, and tell what became of each event."""
-    ledgers = open_ledgers(url)
-    ledger = ledgers.get("main")
-    told = []
-    ready.wait(60)
-    for n in range(count):
-        number = f"shared-{n}" if n % SHARED_EVERY == 0 else f"{worker}-{n}"
-        posted = claim(number, subject=f"e:{n % 5}")
-        if n % 10 == 5:  # so that what each keeps of the context grows behind the other's back
-            rating = {"agent": f"a:{worker}", "reliability": "ABCDEF"[n // 10 % 6]}
-            posted = {**posted, "type": "factledger.agent.v1", "data": rating}
-        (result,) = ledger.append_one(request(posted)).results
-        told.append((result.id, result.position, result.recorded, result.recorded_at))
-    ledgers.close()
+    told: list[tuple[str, int, bool, int]] = []
+    try:
+        ledgers = open_ledgers(url)
+        ledger = ledgers.get("main")
+        ready.wait(60)
+        for n in range(count):
+            shared = n % SHARED_EVERY == 0
+            posted = claim(f"shared-{n}" if shared else f"{worker}-{n}", subject=f"e:{n % 5}")
+            if n % 10 == 5 and not shared:  # so that what each keeps of the context grows behind the other's back
+                rating = {"agent": f"a:{worker}", "reliability": "ABCDEF"[n // 10 % 6]}
+                posted = {**posted, "type": "factledger.agent.v1", "data": rating}
+            (result,) = ledger.append_one(request(posted)).results
+            told.append((result.id, result.position, result.recorded, result.recorded_at))
+        ledgers.close()
+    except BaseException as problem:
+        results.put(repr(problem))
+        raise
     results.put(told)
 
 
@@ -264,12 +269,14 @@ def test_two_processes_append_at_once(database_url: str) -> None:
     watch.start()
     for worker in workers:
         worker.start()
-    told = [results.get(timeout=120) for _ in workers]
-    for worker in workers:
-        worker.join(60)
-        assert worker.exitcode == 0
-    watch.done.set()
-    watch.join(60)
+    try:
+        told = [results.get(timeout=120) for _ in workers]
+    finally:
+        watch.done.set()
+        watch.join(60)
+        for worker in workers:
+            worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0], told
 
     recorded = {position: identity for tell in told for identity, position, new, _ in tell if new}
     expected = 2 * count - len(range(0, count, SHARED_EVERY))
@@ -368,7 +375,9 @@ def test_an_empty_database_may_be_opened_by_many_at_once(empty_database: str) ->
         lambda e: {**e, "type": "factledger.agent.v1", "data": {"agent": "a"}},
     ],
 )
-def test_other_content_under_an_id_is_refused(change: Callable[[Event], Event], ledgers: Ledgers, ledger: Ledger) -> None:
+def test_other_content_under_an_id_is_refused(
+    change: Callable[[Event], Event], ledgers: Ledgers, ledger: Ledger
+) -> None:
     first = claim(1)
     ledger.append_one(request(first))
     state = ledger.describe()
@@ -420,68 +429,68 @@ SAID = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("where", "matched"),
-    [
-        ({"source": "x:one@1"}, [0]),
-        ({"source": "x:one"}, []),
-        ({"source_prefix": "x:one"}, [0, 1]),
-        ({"source_prefix": "x"}, [0, 1, 3, 4, 6]),
-        ({"source_prefix": "x:one@1"}, [0]),
-        ({"source_prefix": "x:one@10"}, []),
-        ({"source_prefix": "x:%"}, [4]),
-        ({"source_prefix": "x_"}, [6]),
-        ({"source_prefix": "😀"}, [5]),
-        ({"source_prefix": "😀:é"}, [5]),
-        ({"source_prefix": "😀:e"}, []),
-        ({"source_prefix": "X"}, []),
-        ({"source_prefix": "", "outlet": "a:3"}, [6]),
-        ({"outlet": "a:1"}, [0, 4, 5]),
-        ({"document_uri": "doc:1"}, [0, 1]),
-        ({"run": "r1"}, [0]),
-        ({"run": "r"}, []),
-        ({"subject": "e:1"}, [0, 3, 5, 6]),
-        ({"predicate": "place"}, [5]),
-        ({"subject": "e:1", "predicate": "alias"}, [0, 3, 6]),
-        ({"subject": "e:1", "outlet": "a:2", "document_uri": "doc:2"}, [3]),
-        ({"subject": "e:2", "outlet": "a:1"}, []),
-        ({"source_prefix": "", "from_position": 3}, [3, 4, 5, 6]),
-        ({"source_prefix": "", "to_position": 3}, [0, 1, 3]),
-        ({"source_prefix": "", "from_position": 1, "to_position": 1}, [1]),
-        ({"source_prefix": "", "from_position": 2, "to_position": 2}, []),
-        ({"source_prefix": "", "from_position": 4, "to_position": 3}, []),
-        ({"source_prefix": "", "from_position": 7}, []),
-        ({"source_prefix": "", "to_position": 2**53 - 1}, [0, 1, 3, 4, 5, 6]),
-    ],
-)
-@pytest.mark.parametrize("together", [False, True])
-def test_a_bulk_retraction_matches_by_all_its_criteria(
-    where: dict[str, Any], matched: list[int], together: bool, ledgers: Ledgers
-) -> None:
+BULKS: list[tuple[dict[str, Any], list[int]]] = [
+    ({"source": "x:one@1"}, [0]),
+    ({"source": "x:one"}, []),
+    ({"source_prefix": "x:one"}, [0, 1]),
+    ({"source_prefix": "x"}, [0, 1, 3, 4, 6]),
+    ({"source_prefix": "x:one@1"}, [0]),
+    ({"source_prefix": "x:one@10"}, []),
+    ({"source_prefix": "x:%"}, [4]),
+    ({"source_prefix": "x_"}, [6]),
+    ({"source_prefix": "😀"}, [5]),
+    ({"source_prefix": "😀:é"}, [5]),
+    ({"source_prefix": "😀:e"}, []),
+    ({"source_prefix": "X"}, []),
+    ({"source_prefix": "", "outlet": "a:3"}, [6]),
+    ({"outlet": "a:1"}, [0, 4, 5]),
+    ({"document_uri": "doc:1"}, [0, 1]),
+    ({"run": "r1"}, [0]),
+    ({"run": "r"}, []),
+    ({"subject": "e:1"}, [0, 3, 5, 6]),
+    ({"predicate": "place"}, [5]),
+    ({"subject": "e:1", "predicate": "alias"}, [0, 3, 6]),
+    ({"subject": "e:1", "outlet": "a:2", "document_uri": "doc:2"}, [3]),
+    ({"subject": "e:2", "outlet": "a:1"}, []),
+    ({"source_prefix": "", "from_position": 3}, [3, 4, 5, 6]),
+    ({"source_prefix": "", "to_position": 3}, [0, 1, 3]),
+    ({"source_prefix": "", "from_position": 1, "to_position": 1}, [1]),
+    ({"source_prefix": "", "from_position": 2, "to_position": 2}, []),
+    ({"source_prefix": "", "from_position": 4, "to_position": 3}, []),
+    ({"source_prefix": "", "from_position": 7}, []),
+    ({"source_prefix": "", "to_position": 2**53 - 1}, [0, 1, 3, 4, 5, 6]),
+]
+
+
+def test_a_bulk_retraction_matches_by_all_its_criteria(ledgers: Ledgers) -> None:
     """Assertions only, recorded before it or earlier in its batch; frozen: later arrivals are not swept in."""
-    ledger = ledgers.get("main")
-    bulk = retraction("bulk", where=where)
-    if together:
-        ledger.append_one(request(*SAID, bulk))
-    else:
-        record(ledger, SAID)
-        ledger.append_one(request(bulk))
     again = [{**said, "id": f"again-{said['id']}"} for said in SAID]
-    record(ledger, again)
-    log = read_log(ledger)
-    digest = hashlib.sha256(b"".join(position.to_bytes(8, "big") for position in matched)).hexdigest()
-    assert log[7]["data"]["matched"] == {"count": len(matched), "size": 7, "sha256": digest}
-    assert [position for position, e in enumerate(log) if not e["inforce"]] == matched
-    record(ledger, [retraction("undo", targets=[7])])
-    assert [position for position, e in enumerate(read_log(ledger)) if not e["inforce"]] == [7]
-    assert [position for position, e in enumerate(read_log(ledger, size=15)) if not e["inforce"]] == matched
-    if not together:
-        check_ledger(ledgers, "main")
+    for n, (where, matched) in enumerate(BULKS):
+        ledgers.create(f"bulk{n}")
+        ledger = ledgers.get(f"bulk{n}")
+        bulk = retraction("bulk", where=where)
+        if n % 2:
+            ledger.append_one(request(*SAID, bulk))
+        else:
+            record(ledger, SAID)
+            ledger.append_one(request(bulk))
+        record(ledger, [*again, retraction("undo", targets=[7])])
+        log, undone = read_log(ledger, size=15), read_log(ledger)
+        digest = hashlib.sha256(b"".join(position.to_bytes(8, "big") for position in matched)).hexdigest()
+        assert log[7]["data"]["matched"] == {"count": len(matched), "size": 7, "sha256": digest}, where
+        assert [position for position, e in enumerate(log) if not e["inforce"]] == matched, where
+        assert [position for position, e in enumerate(undone) if not e["inforce"]] == [7], where
+    check_ledger(ledgers, "bulk0")
+    check_ledger(ledgers, "bulk1")
 
 
 def test_a_bulk_retraction_goes_by_the_ids_that_were_posted(ledgers: Ledgers, ledger: Ledger) -> None:
     """A merge neither widens nor narrows it."""
-    merge = {**retraction("m"), "type": "factledger.identity.v1", "data": {"entities": ["e:1", "e:2"], "judgement": "same"}}
+    merge = {
+        **retraction("m"),
+        "type": "factledger.identity.v1",
+        "data": {"entities": ["e:1", "e:2"], "judgement": "same"},
+    }
     record(ledger, [claim(0, "e:1"), claim(1, "e:2"), merge, retraction(1, where={"subject": "e:2"})])
     assert [e["inforce"] for e in read_log(ledger)] == [True, False, True, True]
     answer = json.loads(ledger.entity("e:2", AT_NOON).body)
@@ -490,7 +499,9 @@ def test_a_bulk_retraction_goes_by_the_ids_that_were_posted(ledgers: Ledgers, le
 
 
 def test_a_bulk_retraction_counts_what_is_out_of_force_too(ledgers: Ledgers, ledger: Ledger) -> None:
-    record(ledger, [claim(0), claim(1, corrects=[0]), retraction(1, targets=[1]), retraction(2, where={"subject": "e:1"})])
+    record(
+        ledger, [claim(0), claim(1, corrects=[0]), retraction(1, targets=[1]), retraction(2, where={"subject": "e:1"})]
+    )
     assert read_log(ledger)[3]["data"]["matched"]["count"] == 2
     assert [e["inforce"] for e in read_log(ledger)] == [False, False, True, True]
     record(ledger, [retraction(3, targets=[2])])
@@ -500,7 +511,13 @@ def test_a_bulk_retraction_counts_what_is_out_of_force_too(ledgers: Ledgers, led
 
 # ---- All or nothing ------------------------------------------------------------------------------------
 
-FIVE = [claim(0), strategies.DECLARE_PLACE, claim(1, corrects=[0]), retraction(1, where={"outlet": "a:1"}), claim(2, "e:2")]
+FIVE = [
+    claim(0),
+    strategies.DECLARE_PLACE,
+    claim(1, corrects=[0]),
+    retraction(1, where={"outlet": "a:1"}),
+    claim(2, "e:2"),
+]
 
 
 def fail_in_projection(monkeypatch: pytest.MonkeyPatch, _ledgers: Ledgers) -> None:
@@ -535,7 +552,10 @@ def fail_for_want_of_salt(monkeypatch: pytest.MonkeyPatch, ledgers: Ledgers) -> 
 
 @pytest.mark.parametrize("fault", [fail_in_projection, fail_at_commit, fail_for_want_of_salt])
 def test_a_failed_transaction_leaves_nothing(
-    fault: Callable[[pytest.MonkeyPatch, Ledgers], None], ledgers: Ledgers, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    fault: Callable[[pytest.MonkeyPatch, Ledgers], None],
+    ledgers: Ledgers,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     record(ledger, [claim("before")])
     everything(ledger, AT_NOON)
@@ -639,7 +659,7 @@ class Twin:
         self.ledgers.create(name)
         self.clock.now, self.salts = START, itertools.count()
         ledger = self.ledgers.get(name)
-        for posted in [log] if together else [[event] for event in log]:
+        for posted in [log] if together else [[one] for one in log]:
             record(ledger, posted)
         return ledger
 
@@ -654,7 +674,7 @@ def twins(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) ->
         twin.ledgers.close()
 
 
-@settings(deadline=None, max_examples=15, suppress_health_check=list(HealthCheck))
+@settings(deadline=None, max_examples=10, suppress_health_check=list(HealthCheck))
 @given(log=strategies.logs(12, least=3))
 def test_the_same_events_make_the_same_bytes_on_both_databases(log: list[Event], twins: list[Twin]) -> None:
     """Given the same clock and salts: head, root, digest, log and every answer."""
@@ -664,12 +684,12 @@ def test_the_same_events_make_the_same_bytes_on_both_databases(log: list[Event],
     described = [{**ledger.describe(), "created_at": None} for ledger in given_to]
     assert described[0] == described[1]
     for question in (AT_NOON, Question(valid_at=START, at_size=size // 2, method="latest", when="presumed")):
-        asked = [everything(ledger, question, history=True) for ledger in given_to]
+        asked = [everything(ledger, question, history=question is AT_NOON) for ledger in given_to]
         assert asked[0] == asked[1]
     listed = [read_log(ledger) for ledger in given_to]
     assert listed[0] == listed[1]
     assert listed[0][-1]["inforce"] == (size - 1 in oracle.in_force(listed[0], size))
-    for at in range(size + 1):
+    for at in (size // 2, size):
         assert given_to[0].digest(at) == given_to[1].digest(at)
     entities = [list(ledger.entities(Question())) for ledger in given_to]
     assert entities[0] == entities[1]

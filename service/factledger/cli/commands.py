@@ -102,7 +102,7 @@ def post(
     if where.json:
         terminal.write_json(orjson.dumps(summary.json()))
     else:
-        terminal.say(f"{summary.sentence()}; the ledger {where.ledger} has {summary.size:,} events.")
+        terminal.say(f"{summary.sentence()}; the ledger {where.ledger} is at size {summary.size:,}.")
     if summary.rejected == 0:
         return 0
     return terminal.CONFLICT if summary.conflicting == summary.rejected else terminal.INVALID
@@ -143,7 +143,7 @@ def history(
     at: At,
     predicate: AnyPredicate = None,
     from_size: Annotated[int, typer.Option(min=0, help="Begin with the event at this position.")] = 0,
-    limit: Annotated[int, typer.Option(min=1, help="About how many changes to show.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="About how many changes to show.")] = 50,
 ) -> None:
     """Show how belief changed, event by event."""
     with reach(where) as ledger:

@@ -144,7 +144,8 @@ def _believed(
     headers = {"Content-Location": answer.permalink, "Vary": "Accept-Datetime"}
     if question.known_at is not None and query.known_at is None:
         known_at = orjson.loads(answer.body)["coordinates"]["known_at"]
-        headers["Memento-Datetime"] = formatdate(times.parse_instant(known_at) // 1_000_000, usegmt=True)
+        # Rounded up to a whole second, so that asking for it again leaves no event out.
+        headers["Memento-Datetime"] = formatdate(-(-times.parse_instant(known_at) // 1_000_000), usegmt=True)
         original = quote(request.url.query, safe="%=&+:,/@!$'()*;?")
         links.append(f'<{request.scope["path"]}{original and "?" + original}>; rel="original timegate"')
     if paged and (following := orjson.loads(answer.body)["next"]) is not None:

@@ -196,15 +196,15 @@ class StreamedAppend(Response):
         unread.write(bytes(answers))
         await unread.room()
 
-    def _read(self, group: list[tuple[int, bytes | None]]) -> list[Request | LedgerError]:
-        found: list[Request | LedgerError] = []
+    def _read(self, group: list[tuple[int, bytes | None]]) -> list[Request | Exception]:
+        found: list[Request | Exception] = []
         for _, line in group:
             try:
                 if line is None:
                     raise _line_too_long()
                 found.append(Request([events.read_event(encoding.parse_json(line))], self._recorded_by))
-            except LedgerError as refusal:
-                found.append(refusal)
+            except Exception as problem:  # noqa: BLE001 - no line may break the others
+                found.append(problem)
         return found
 
     async def _append(self, requests: list[Request]) -> list[Outcome]:
