@@ -99,7 +99,8 @@ _DATE_TIME = re.compile(
 def parse_instant(text: str, *, offset_required: bool = True) -> int:
     """Return the instant of an RFC 3339 date-time; digits finer than a microsecond are cut off.
 
-    A year beyond four digits has a sign and six of them, as `format_instant` writes it.
+    A year beyond four digits has a sign and six of them, as `format_instant` writes it. Where no offset is
+    required, UTC is meant without one, and the offset may leave out its minutes (EDTF).
 
     Raises:
         ValueError: the text is no date-time, is no real date or time, or lacks its offset.
@@ -115,7 +116,7 @@ def parse_instant(text: str, *, offset_required: bool = True) -> int:
     if hour > 23 or minute > 59 or second > 59:
         raise ValueError("names a time of day that does not exist")
     fraction, offset = match.group(7) or "", match.group(8)
-    if offset is None and offset_required:
+    if offset_required and (offset is None or len(offset) not in (1, 6)):
         raise ValueError("must end in Z or an offset such as +02:00")
     shift = 0
     if offset and offset not in "Zz":

@@ -17,12 +17,14 @@ from sqlalchemy import Connection as Connection
 from sqlalchemy import Engine, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.pool import QueuePool
 
 from factledger.core.errors import Category, LedgerError
 
 READERS = 8
 BUSY_TIMEOUT_SECONDS = 10
+CONNECT_TIMEOUT_SECONDS = 5
 
 
 class Database:
@@ -53,8 +55,14 @@ class Database:
             self._writer = _sqlite(parsed, size=1, query_only=False, begin="BEGIN IMMEDIATE")
             self._reader = _sqlite(parsed, size=READERS, query_only=True, begin="BEGIN")
         else:
+            patience = {"connect_timeout": CONNECT_TIMEOUT_SECONDS}
             self._writer = create_engine(
-                parsed, isolation_level="READ COMMITTED", pool_size=4, max_overflow=0, pool_pre_ping=True
+                parsed,
+                isolation_level="READ COMMITTED",
+                pool_size=4,
+                max_overflow=0,
+                pool_pre_ping=True,
+                connect_args=patience,
             )
             event.listen(self._writer, "connect", _demand_durability)
             self._reader = create_engine(
@@ -63,6 +71,7 @@ class Database:
                 pool_size=READERS,
                 max_overflow=0,
                 pool_pre_ping=True,
+                connect_args=patience,
             )
 
     @contextmanager
@@ -108,7 +117,7 @@ def _reported() -> Iterator[None]:
     """Turn a database that is not there, or is busy, into an error that says so; others pass as they are."""
     try:
         yield
-    except OperationalError as problem:
+    except (OperationalError, PoolTimeoutError) as problem:
         raise LedgerError(
             Category.UNAVAILABLE,
             "database-unavailable",
