@@ -43,7 +43,7 @@ class Plan(NamedTuple):
 
 
 FULL = Plan((10, 100, 1_000, 10_000), (1, 20), 0.25)
-QUICK = Plan((10, 100, 1_000), (1, 20), 0.04)
+QUICK = Plan((10, 100, 1_000), (1, 20), 0.025)
 
 
 class Entity(NamedTuple):

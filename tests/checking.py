@@ -233,6 +233,14 @@ def _check_projections(ledgers: Ledgers, name: str, log: Sequence[Event]) -> Non
     ]
     rows = _rows(ledgers, "retractions", name, "position, target")
     assert [(row["target"], row["position"]) for row in rows] == pointing
+    reached: dict[int, set[tuple[str, str]]] = {}
+    for target, position in pointing:
+        content = log[target]["data"]
+        slot = {(content["subject"], content["predicate"])} if target in by_kind["assertion"] else set()
+        reached[position] = reached.get(position, set()) | slot | reached.get(target, set())
+    touches = _rows(ledgers, "touches", name, "position")
+    expected = {(*slot, position) for position, slots in reached.items() for slot in slots}
+    assert {(row["subject"], row["predicate"], row["position"]) for row in touches} == expected
     # A retraction of nothing but assertions says nothing of the context.
     beyond = {position for target, position in pointing if target not in by_kind["assertion"]}
     plain = {p for p in by_kind["retraction"] if "targets" in log[p]["data"]} - beyond

@@ -192,6 +192,29 @@ def crowded_logs(draw: st.DrawFn, most: int) -> list[Event]:
     return log
 
 
+@st.composite
+def corrected_logs(draw: st.DrawFn, most: int) -> list[Event]:
+    """A log of assertions that correct each other across slots, and of retractions, on from `DECLARE_PLACE`."""
+    log: list[Event] = []
+    claims: list[int] = []
+    for position in range(1, draw(st.integers(3, most)) + 1):
+        kind = draw(st.integers(0, 5))
+        if kind < 3 or not claims:
+            event = draw(assertions(0))
+            if claims and draw(st.booleans()):
+                event["data"]["corrects"] = [draw(chance(claims))]
+            claims.append(position)
+        elif kind == 3:
+            data = {"targets": [draw(st.integers(1, position - 1))], "reason": "other"}
+            event = {"type": "factledger.retraction.v1", "data": data}
+        else:
+            name, ids = draw(chance([("subject", SUBJECTS), ("predicate", PREDICATES), ("outlet", AGENTS)]))
+            data = {"where": {name: draw(chance(ids))}, "reason": "other"}
+            event = {"type": "factledger.retraction.v1", "data": data}
+        log.append({**event, "specversion": "1.0", "source": SOURCES[0], "id": f"n{position}"})
+    return log
+
+
 # Decides nothing, and names every id: after it, no later event makes another member of a cluster canonical.
 NAME_ALL: Event = {
     "specversion": "1.0",

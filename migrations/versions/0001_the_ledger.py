@@ -18,6 +18,13 @@ SQLITE_TRIGGERS = (
     CREATE TRIGGER events_no_delete BEFORE DELETE ON events
     BEGIN SELECT RAISE(ABORT, 'events are append-only'); END
     """,
+    # INSERT OR REPLACE deletes what is in its way without firing the trigger on DELETE.
+    """
+    CREATE TRIGGER events_no_replace BEFORE INSERT ON events
+    WHEN EXISTS (SELECT 1 FROM events WHERE ledger_id = NEW.ledger_id AND position = NEW.position)
+      OR EXISTS (SELECT 1 FROM events WHERE ledger_id = NEW.ledger_id AND source = NEW.source AND id = NEW.id)
+    BEGIN SELECT RAISE(ABORT, 'events are append-only'); END
+    """,
 )
 POSTGRESQL_TRIGGERS = (
     """

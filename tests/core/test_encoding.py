@@ -81,12 +81,17 @@ def test_canonical_bytes_of_any_decimal_are_those_of_rfc_8785(number: float) -> 
         assert canonical_bytes(value) == rfc8785.dumps(value)
 
 
-# RED when it was written: `1e16` is taken, kept and shown as `10000000000000000`, which is then refused, so that
-# an event with such a number cannot be posted again as it was read, nor checked by a strict reader of the log.
 @given(st.builds(math.ldexp, st.sampled_from([1.0, -1.25]), st.integers(50, 80)))
 @example(1e16)
 def test_a_number_that_is_taken_can_be_given_again_as_it_is_kept(number: float) -> None:
-    kept = canonical_bytes(parse_json(repr(number).encode()))
+    """A decimal whose canonical form is an integer beyond 2^53 is refused like that integer."""
+    try:
+        taken = parse_json(repr(number).encode())
+    except LedgerError as refusal:
+        assert refusal.code == "malformed-json"
+        assert 2**53 <= abs(number) < 1e21
+        return
+    kept = canonical_bytes(taken)
     assert canonical_bytes(parse_json(kept)) == kept
 
 
@@ -112,7 +117,7 @@ def test_layout_and_escapes_do_not_matter(value: Any, indent: Any, ascii_only: b
     [
         ('{"b": 1, "a": 2, "aa": 3, "": 4, "A": 5}', '{"":4,"A":5,"a":2,"aa":3,"b":1}'),
         ("[56, 1.0, -0, -0.0, 0e9, 100e-2, 4.50]", "[56,1,0,0,0,1,4.5]"),
-        ("[1e21, 1e20, 1E+2, 0.000001, 0.0000001, 1e-7]", "[1e+21,100000000000000000000,100,0.000001,1e-7,1e-7]"),
+        ("[1e21, 1e15, 1E+2, 0.000001, 0.0000001, 1e-7]", "[1e+21,1000000000000000,100,0.000001,1e-7,1e-7]"),
         ("[333333333.33333329, 1e23, 2e-3, 9007199254740991]", "[333333333.3333333,1e+23,0.002,9007199254740991]"),
         (
             r'["\u0041\/\u00e9\u2028", "\b\f\n\r\t\"\\\u001f\u007f"]',

@@ -43,7 +43,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _integer(digits: str) -> int:
     # Digits are counted before they are converted: the conversion itself refuses thousands of them.
     if len(digits) > 17 or abs(int(digits)) > MAX_INTEGER:
-        raise _RejectedError("has an integer beyond ±(2^53-1); give it as a string or a decimal")
+        raise _RejectedError("has an integer beyond ±(2^53-1); give it as a string")
     return int(digits)
 
 
@@ -51,6 +51,9 @@ def _float(digits: str) -> float:
     number = float(digits)
     if not math.isfinite(number):
         raise _RejectedError("has a number too large for a double")
+    if MAX_INTEGER < abs(number) < 1e21:
+        # Its canonical form is a row of digits, which would be refused when the event is posted again as read.
+        raise _RejectedError("has an integer beyond ±(2^53-1); give it as a string")
     return number
 
 
