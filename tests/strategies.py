@@ -200,17 +200,26 @@ def corrected_logs(draw: st.DrawFn, most: int) -> list[Event]:
     for position in range(1, draw(st.integers(3, most)) + 1):
         kind = draw(st.integers(0, 5))
         if kind < 3 or not claims:
-            event = draw(assertions(0))
-            if claims and draw(st.booleans()):
-                event["data"]["corrects"] = [draw(chance(claims))]
+            # Nothing about them is vague, so that what corrects what is all there is to see.
+            claim: Event = {
+                "subject": draw(chance(SUBJECTS[:2])),
+                "predicate": draw(chance(PREDICATES[:2])),
+                "value": draw(chance(VALUES[:2])),
+                "provenance": {"outlet": draw(chance(AGENTS[:2]))},
+                "asserted_at": DAYS[0],
+            }
+            if claims and draw(chance([False, True])):
+                claim["corrects"] = [draw(chance(claims))]
+            event = {"type": "factledger.assertion.v1", "data": claim}
             claims.append(position)
         elif kind == 3:
-            data = {"targets": [draw(st.integers(1, position - 1))], "reason": "other"}
-            event = {"type": "factledger.retraction.v1", "data": data}
+            single = {"targets": [draw(st.integers(1, position - 1))], "reason": "other"}
+            event = {"type": "factledger.retraction.v1", "data": single}
         else:
-            name, ids = draw(chance([("subject", SUBJECTS), ("predicate", PREDICATES), ("outlet", AGENTS)]))
-            data = {"where": {name: draw(chance(ids))}, "reason": "other"}
-            event = {"type": "factledger.retraction.v1", "data": data}
+            ids = {"subject": SUBJECTS[:2], "predicate": PREDICATES[:2], "outlet": AGENTS[:2]}
+            name = draw(chance(sorted(ids)))
+            bulk = {"where": {name: draw(chance(ids[name]))}, "reason": "other"}
+            event = {"type": "factledger.retraction.v1", "data": bulk}
         log.append({**event, "specversion": "1.0", "source": SOURCES[0], "id": f"n{position}"})
     return log
 

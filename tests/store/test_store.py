@@ -512,7 +512,8 @@ def test_a_bulk_retraction_counts_what_is_out_of_force_too(ledgers: Ledgers, led
 # neither looked beyond the bulk retractions that could match something in the slot itself.
 def test_a_bulk_retraction_of_a_correction_restores_what_it_corrected_in_another_slot(ledgers: Ledgers) -> None:
     ledger = ledgers.get("main")
-    record(ledger, [claim(0, "e:1"), claim(1, "e:2", corrects=[0])])
+    said = {"asserted_at": "2021-09-01"}
+    record(ledger, [claim(0, "e:1", **said), claim(1, "e:2", **said, corrects=[0])])
 
     def believed() -> Any:
         return json.loads(ledger.entity("e:1", AT_NOON).body)["facts"]["alias"]["status"]
