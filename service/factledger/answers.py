@@ -227,13 +227,13 @@ class Explanation:
         by_origin: dict[str, list[Evidence]] = {}
         for e in side:
             by_origin.setdefault(e.voice.origin, []).append(e)
+        n = self._rules.wrong_values
+        weights = {
+            origin: stance_score(said, (), n) if said[0].affirms else stance_score((), said, n)
+            for origin, said in by_origin.items()
+        }
         for e in side:
-            stance = by_origin[e.voice.origin]
-            affirmations, denials = (stance, []) if e.affirms else ([], stance)
-            yield (
-                e,
-                round(stance_score(affirmations, denials, self._rules.wrong_values), PLACES),
-            )
+            yield e, round(weights[e.voice.origin], PLACES)
 
     def _cause(self, position: int) -> Json:
         event = self._recorded[position]
