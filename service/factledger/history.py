@@ -87,14 +87,17 @@ def changes(
 def _positions(snapshot: Snapshot, subjects: set[str], predicate: str, from_size: int) -> list[int]:
     """Return the positions that may change a slot, rising, each once."""
     own, agents, entities = set[int](), set[str](), set[str]()
+    corrected = False
     for state in snapshot.states(sorted(subjects))[predicate]:
         for row in snapshot.rows(state):
             own.add(row.position)
             agents.update((row.speaker, row.outlet, row.source))
             if (value := facts.entity_of(row.value_key)) is not None:
                 entities.add(value)
-        own.update(snapshot.lookups.touched(state.subject, predicate, snapshot.size))
-    own.update(snapshot.context_positions(subjects, predicate, agents, entities))
+        reached = snapshot.lookups.touched(state.subject, predicate, snapshot.size)
+        corrected = corrected or bool(reached)
+        own.update(reached)
+    own.update(snapshot.context_positions(subjects, predicate, agents, entities, corrected=corrected))
     return sorted(position for position in own if from_size <= position < snapshot.size)
 
 

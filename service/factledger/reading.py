@@ -166,9 +166,11 @@ class Snapshot:
         """Return all ids that any judgement below the size, in force or not, ever joined with these."""
         return self._contexts.related(entities, max(self.size, self.coordinates.identity_at_size))
 
-    def context_positions(self, subjects: set[str], predicate: str, agents: set[str], entities: set[str]) -> list[int]:
+    def context_positions(
+        self, subjects: set[str], predicate: str, agents: set[str], entities: set[str], *, corrected: bool
+    ) -> list[int]:
         """Return the positions of context events below the size that may touch such a slot, rising."""
-        return self._contexts.touching(subjects, predicate, agents, entities, self.size)
+        return self._contexts.touching(subjects, predicate, agents, entities, self.size, corrected=corrected)
 
     def merged(self) -> dict[str, list[str]]:
         """Return, for every cluster of several ids, those of them that something was asserted about."""
@@ -424,6 +426,9 @@ class Snapshot:
     ) -> str:
         """Return a digest of all that the context says about what a slot rests on."""
         context = self.context
+        # What corrects an assertion of the slot may lie in any other slot, and be retracted there.
+        touched = any(state.last_touch is not None for state in self.states(members).get(predicate, ()))
+        rules = context.bulk_retractions
         rests_on = (
             members,
             repr(context.vocabulary(predicate)),
@@ -439,7 +444,7 @@ class Snapshot:
                 for speaker, outlet, source in voices
             ],
             [evidence.canonical_value(value, context) for value in values],
-            context.bulk_retractions.reaching(members, predicate),
+            rules.positions() if touched else rules.reaching(members, predicate),
         )
         return hashlib.sha256(repr(rests_on).encode()).hexdigest()
 

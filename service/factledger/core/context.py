@@ -183,6 +183,10 @@ class BulkRetractions:
         found = [next((r.position for r in rules if r.matches(said)), None) for rules in candidates]
         return min((position for position in found if position is not None), default=None)
 
+    def positions(self) -> list[int]:
+        """Return the positions of all rules."""
+        return [rule.position for rule in self._all]
+
     def reaching(self, subjects: Sequence[str], predicate: str) -> list[int]:
         """Return the positions of the rules that could match something in such a slot."""
         return [rule.position for rule in self._all if rule.could_touch(subjects, predicate)]
@@ -348,11 +352,19 @@ class ContextLog:
         return _closure(set(ids), judged)
 
     def touching(
-        self, subjects: set[str], predicate: str, agents: set[str], entities: set[str], size: int
+        self,
+        subjects: set[str],
+        predicate: str,
+        agents: set[str],
+        entities: set[str],
+        size: int,
+        *,
+        corrected: bool,
     ) -> list[int]:
         """Return the positions below a size of events that may touch a slot, rising.
 
-        The slot is given by its subjects, its predicate, and the agents and entities that it names.
+        The slot is given by its subjects, its predicate, and the agents and entities that it names; what corrects
+        a `corrected` one may lie in any slot, so that any bulk retraction may touch it.
         """
         recorded = list(self.events(0, size))
         joined = [set(e.data["entities"]) for e in recorded if e.type == events.IDENTITY]
@@ -370,7 +382,10 @@ class ContextLog:
                 or (event.type == events.PREDICATE and data["predicate"] == predicate)
                 or (event.type == events.AGENT and data["agent"] in reached)
                 or (event.type == events.IDENTITY and not reached.isdisjoint(data["entities"]))
-                or ("where" in data and Where(event.position, data["where"]).could_touch(sorted(subjects), predicate))
+                or (
+                    "where" in data
+                    and (corrected or Where(event.position, data["where"]).could_touch(sorted(subjects), predicate))
+                )
                 or not found.isdisjoint(event.targets)
             ):
                 found.add(event.position)
