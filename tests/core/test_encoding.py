@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -323,6 +323,48 @@ def test_any_bytes_are_read_or_refused_and_nothing_else(body: bytes) -> None:
     else:
         assert json.loads(body) == value
         assert parse_json(canonical_bytes(value)) == value
+
+
+@st.composite
+def writings(draw: st.DrawFn) -> bytes:
+    """JSON texts in which keys repeat, and strings and numbers are written in odd ways."""
+    strings = st.sampled_from(
+        ['"a"', '"b"', r'"\u0061"', r'"\""', r'"\u0022"', r'"\\"', r'"\\\""', '"é"', r'"\u0000"', r'"\\u0000"', '"1e5"']
+    )
+    numbers = st.sampled_from(["0", "-0", "1.0", "1e5", "1E-7", "1e400", "9007199254740993", "12345678.12345678"])
+    spaces = st.sampled_from(["", "", " ", "\n"])
+
+    def put(depth: int) -> str:
+        kind = draw(st.sampled_from(["string", "number", "word", "list", "object"][: 5 if depth else 3]))
+        if kind == "string":
+            return draw(strings)
+        if kind == "number":
+            return draw(numbers)
+        if kind == "word":
+            return draw(st.sampled_from(["true", "false", "null"]))
+        count = draw(st.integers(0, 3))
+        if kind == "list":
+            return f"[{','.join(draw(spaces) + put(depth - 1) for _ in range(count))}]"
+        members = (f"{draw(strings)}{draw(spaces)}:{draw(spaces)}{put(depth - 1)}" for _ in range(count))
+        return f"{{{','.join(members)}}}"
+
+    return put(draw(st.integers(0, 3))).encode()
+
+
+@settings(max_examples=500)
+@given(writings())
+@example(rb'{"a":"\u0022\u0022","a":1}')
+@example(rb'{"a":1,"\u0061":2}')
+@example(b"[" * 32 + b"]" * 32)
+@example(b"[" * 300 + b"]" * 300)
+def test_the_quick_way_of_reading_reads_and_refuses_as_the_careful_one_does(body: bytes) -> None:
+    def told(read: Callable[[bytes], Any]) -> str:
+        try:
+            return repr(read(body))
+        except LedgerError as refused:
+            return f"{refused} {refused.errors}"
+
+    assert told(parse_json) == told(encoding._parse_carefully)
 
 
 @given(texts.filter(lambda secret: len(secret) > 3))

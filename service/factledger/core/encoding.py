@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from typing import Any, NoReturn
 
 import orjson
@@ -66,6 +67,9 @@ _DECODER = json.JSONDecoder(
 )
 
 
+_UNSURE_NUMBER = re.compile(rb"[0-9][eE]|[0-9]{16}")
+
+
 def parse_json(body: bytes) -> Any:
     """Return the value of a strict JSON text.
 
@@ -75,6 +79,36 @@ def parse_json(body: bytes) -> Any:
     Raises:
         LedgerError: `malformed-json`, with a pointer where one is known.
     """
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return _parse_carefully(body)
+    return value if _is_surely_strict(body, value) else _parse_carefully(body)
+
+
+def _is_surely_strict(body: bytes, value: Any) -> bool:
+    """Tell whether a text that orjson takes, and its value, need no closer look.
+
+    What orjson lets pass: keys given twice, NUL, numbers that a double cannot hold, and greater depth. Outside its
+    strings, a JSON text has its numbers and brackets only; and as many strings as its value, if no key repeats.
+    """
+    escapes = b"\\" in body
+    if escapes and b"\\u0000" in body:
+        return False
+    parts = (_without_escapes(body) if escapes else body).split(b'"')
+    outside = b"".join(parts[::2])
+    if outside.count(b"{") + outside.count(b"[") > MAX_DEPTH or _UNSURE_NUMBER.search(outside):
+        return False
+    again = orjson.dumps(value)
+    return len(parts) == (_without_escapes(again) if escapes else again).count(b'"') + 1
+
+
+def _without_escapes(text: bytes) -> bytes:
+    """Return a JSON text without escaped quotes, so that every quote left begins or ends a string."""
+    return text.replace(b"\\\\", b"").replace(b'\\"', b"")
+
+
+def _parse_carefully(body: bytes) -> Any:
     if body.startswith(b"\xef\xbb\xbf"):
         raise _malformed("starts with a byte order mark")
     try:
@@ -130,13 +164,24 @@ def canonical_bytes(value: Any) -> bytes:
 def _is_plain(value: Any) -> bool:
     """Tell whether orjson's bytes are RFC 8785's: ASCII keys, and decimals that both write the same way."""
     kind = type(value)
-    if kind is str or kind is bool or kind is int or value is None:
-        return True
-    if kind is float:
-        return 1e-3 <= abs(value) < 1e9 and not value.is_integer()
     if kind is dict:
-        return all(name.isascii() and _is_plain(member) for name, member in value.items())
-    return all(_is_plain(member) for member in value)
+        if not all(map(str.isascii, value)):
+            return False
+        members = value.values()
+    elif kind is list:
+        members = value
+    else:
+        members = (value,)
+    for member in members:
+        kind = type(member)
+        if kind is str or kind is int or kind is bool or member is None:
+            continue
+        if kind is float:
+            if not 1e-3 <= abs(member) < 1e9 or member.is_integer():
+                return False
+        elif not _is_plain(member):
+            return False
+    return True
 
 
 def data_sha256(salt: bytes, data: bytes) -> str:
