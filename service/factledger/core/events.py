@@ -14,7 +14,7 @@ from typing import Any
 
 from factledger.core import encoding, facts, times
 from factledger.core.errors import Category, Fault, LedgerError, invalid
-from factledger.core.facts import Report
+from factledger.core.facts import NOTHING, Found, within, wrong
 
 ASSERTION = "factledger.assertion.v1"
 RETRACTION = "factledger.retraction.v1"
@@ -27,6 +27,7 @@ ERASURE = "factledger.erasure.v1"
 MAX_EVENT_BYTES = 256 * 1024
 MAX_ATTRIBUTE_BYTES = 8 * 1024
 MAX_LIST = 10_000
+MAX_FAULTS = 50  # told of one event
 MAX_KEY_BYTES = 1024  # keeps every index entry within what PostgreSQL can hold
 MAX_URI_BYTES = 2048
 
@@ -64,123 +65,130 @@ class Draft:
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# Checks of single fields. Each reports what is wrong with one value at one pointer.
+# Checks of single fields. Each returns what is wrong with one value.
 
-Check = Callable[[Any, str, Report], None]
-
-
-def _id(value: Any, pointer: str, report: Report) -> None:
-    if not facts.is_id(value):
-        report(pointer, "must be an id of 1 to 256 characters without white space or control characters")
+Check = Callable[[Any], Found]
 
 
-def _predicate(value: Any, pointer: str, report: Report) -> None:
-    if not facts.is_predicate(value):
-        report(pointer, "must match [a-z][a-z0-9_]{0,63}")
+def _id(value: Any) -> Found:
+    if facts.is_id(value):
+        return NOTHING
+    return wrong("must be an id of 1 to 256 characters without white space or control characters")
+
+
+def _predicate(value: Any) -> Found:
+    return NOTHING if facts.is_predicate(value) else wrong("must match [a-z][a-z0-9_]{0,63}")
 
 
 def _text(limit: int) -> Check:
-    def check(value: Any, pointer: str, report: Report) -> None:
-        if not isinstance(value, str) or len(value) > limit:
-            report(pointer, f"must be a string of at most {limit} characters")
+    def check(value: Any) -> Found:
+        if isinstance(value, str) and len(value) <= limit:
+            return NOTHING
+        return wrong(f"must be a string of at most {limit} characters")
 
     return check
 
 
 def _one_of(*allowed: str) -> Check:
-    def check(value: Any, pointer: str, report: Report) -> None:
-        if value not in allowed or not isinstance(value, str):
-            report(pointer, f"must be one of {', '.join(allowed)}")
+    def check(value: Any) -> Found:
+        return NOTHING if isinstance(value, str) and value in allowed else wrong(f"must be one of {', '.join(allowed)}")
 
     return check
 
 
 def _number(low: float, high: float, *, open_ended: bool = False) -> Check:
-    def check(value: Any, pointer: str, report: Report) -> None:
-        inside = facts.is_number(value) and (low < value < high if open_ended else low <= value <= high)
-        if not inside:
-            report(pointer, f"must be a number {'strictly ' if open_ended else ''}between {low} and {high}")
+    def check(value: Any) -> Found:
+        if facts.is_number(value) and (low < value < high if open_ended else low <= value <= high):
+            return NOTHING
+        return wrong(f"must be a number {'strictly ' if open_ended else ''}between {low} and {high}")
 
     return check
 
 
 def _whole(low: int, high: int) -> Check:
-    def check(value: Any, pointer: str, report: Report) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-            report(pointer, f"must be an integer from {low} to {high}")
+    def check(value: Any) -> Found:
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return NOTHING
+        return wrong(f"must be an integer from {low} to {high}")
 
     return check
 
 
-def _flag(value: Any, pointer: str, report: Report) -> None:
-    if not isinstance(value, bool):
-        report(pointer, "must be true or false")
+def _flag(value: Any) -> Found:
+    return NOTHING if isinstance(value, bool) else wrong("must be true or false")
 
 
-def _moment(value: Any, pointer: str, report: Report) -> None:
+def _moment(value: Any) -> Found:
+    if not isinstance(value, str):
+        return wrong("must be a string: a date or an RFC 3339 date-time")
+    return _parsed(times.parse_moment, value)
+
+
+def _parsed(parse: Callable[[str], object], text: str) -> Found:
     try:
-        if not isinstance(value, str):
-            raise ValueError("must be a string: a date or an RFC 3339 date-time")
-        times.parse_moment(value)
+        parse(text)
     except ValueError as problem:
-        report(pointer, str(problem))
+        return wrong(str(problem))
+    return NOTHING
 
 
-def _sha256(value: Any, pointer: str, report: Report) -> None:
-    if not isinstance(value, str) or not re.fullmatch(r"[0-9a-f]{64}", value):
-        report(pointer, "must be a SHA-256 digest of 64 lower-case hexadecimal digits")
+def _sha256(value: Any) -> Found:
+    if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value):
+        return NOTHING
+    return wrong("must be a SHA-256 digest of 64 lower-case hexadecimal digits")
 
 
-def _uri(value: Any, pointer: str, report: Report) -> None:
-    if not isinstance(value, str) or not value or len(value.encode()) > MAX_URI_BYTES:
-        report(pointer, f"must be a URI of 1 to {MAX_URI_BYTES} bytes")
+def _uri(value: Any) -> Found:
+    return NOTHING if _is_short(value, MAX_URI_BYTES) else wrong(f"must be a URI of 1 to {MAX_URI_BYTES} bytes")
 
 
-def _language(value: Any, pointer: str, report: Report) -> None:
-    if not facts.is_language(value):
-        report(pointer, "must be a language tag such as en or prs-AF")
+def _event_id(value: Any) -> Found:
+    return NOTHING if _is_short(value, MAX_KEY_BYTES) else wrong(f"must be a string of 1 to {MAX_KEY_BYTES} bytes")
+
+
+def _is_short(value: Any, limit: int) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= limit and (value.isascii() or len(value.encode()) <= limit)
+
+
+def _language(value: Any) -> Found:
+    return NOTHING if facts.is_language(value) else wrong("must be a language tag such as en or prs-AF")
 
 
 def _list(check: Check, least: int = 0, most: int = MAX_LIST) -> Check:
-    def check_list(value: Any, pointer: str, report: Report) -> None:
+    def check_list(value: Any) -> Found:
         if not isinstance(value, list) or not least <= len(value) <= most:
-            report(pointer, f"must be a list of {least} to {most} items")
-            return
-        for index, item in enumerate(value):
-            check(item, f"{pointer}/{index}", report)
+            return wrong(f"must be a list of {least} to {most} items")
+        return [fault for index, item in enumerate(value) for fault in within(index, check(item))]
 
     return check_list
 
 
-def _entities(value: Any, pointer: str, report: Report) -> None:
-    _list(_id, least=2)(value, pointer, report)
+def _entities(value: Any) -> Found:
+    found = [*_list(_id, least=2)(value)]
     if isinstance(value, list) and len({str(item) for item in value}) != len(value):
-        report(pointer, "must not name the same entity twice")
+        found += wrong("must not name the same entity twice")
+    return found
 
 
 def _or_null(check: Check) -> Check:
-    def check_or_null(value: Any, pointer: str, report: Report) -> None:
-        if value is not None:
-            check(value, pointer, report)
+    def check_or_null(value: Any) -> Found:
+        return NOTHING if value is None else check(value)
 
     return check_or_null
 
 
-def _ref(value: Any, pointer: str, report: Report) -> None:
+def _ref(value: Any) -> Found:
     if isinstance(value, dict):
-        _REF(value, pointer, report)
-    elif not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        report(pointer, 'must be a position, or an object such as {"source": "extractor:x@1", "id": "doc4#17"}')
+        return _REF(value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return NOTHING
+    return wrong('must be a position, or an object such as {"source": "extractor:x@1", "id": "doc4#17"}')
 
 
-def _event_id(value: Any, pointer: str, report: Report) -> None:
-    if not isinstance(value, str) or not value or len(value.encode()) > MAX_KEY_BYTES:
-        report(pointer, f"must be a string of 1 to {MAX_KEY_BYTES} bytes")
-
-
-def _reliability(value: Any, pointer: str, report: Report) -> None:
-    if value not in GRADES if isinstance(value, str) else not (facts.is_number(value) and 0 < value < 1):
-        report(pointer, "must be one of A to F, or a number strictly between 0 and 1")
+def _reliability(value: Any) -> Found:
+    if value in GRADES if isinstance(value, str) else facts.is_number(value) and 0 < value < 1:
+        return NOTHING
+    return wrong("must be one of A to F, or a number strictly between 0 and 1")
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -192,22 +200,23 @@ class _Shape:
     fields: Mapping[str, Check]
     required: tuple[str, ...] = ()
 
-    def __call__(self, value: Any, pointer: str, report: Report) -> None:
+    def __call__(self, value: Any) -> Found:
         if not isinstance(value, dict):
-            report(pointer, "must be an object")
-            return
-        for name in self.required:
-            if name not in value:
-                report(f"{pointer}/{name}", "is required")
+            return wrong("must be an object")
+        found = [(f"/{name}", "is required") for name in self.required if name not in value]
         for name, member in value.items():
             check = self.fields.get(name)
-            if check is not None:
-                check(member, f"{pointer}/{name}", report)
-            elif name == "matched":
-                report(f"{pointer}/matched", "is added by the ledger; leave it out")
-            else:
-                known = ", ".join(self.fields)
-                report(f"{pointer}/{facts.escape(name)}", f"is not a known field here; known: {known}")
+            if check is None:
+                found += self._unknown(name)
+            elif faults := check(member):
+                found += within(name, faults)
+        return found
+
+    def _unknown(self, name: str) -> Found:
+        if name == "matched":
+            return wrong("is added by the ledger; leave it out", "/matched")
+        known = ", ".join(self.fields)
+        return wrong(f"is not a known field here; known: {known}", f"/{facts.escape(name)}")
 
 
 _REF = _Shape({"source": _id, "id": _event_id}, ("id",))
@@ -321,20 +330,22 @@ _DATA: Mapping[str, _Shape] = {
 }
 
 
-def _check_together(kind: str, data: Mapping[str, Any], report: Report) -> None:
-    """Report what is wrong between fields that are each right by themselves."""
+def _check_together(kind: str, data: Mapping[str, Any]) -> Found:
+    """Return what is wrong between fields that are each right by themselves."""
+    found = list[tuple[str, str]]()
     if kind == RETRACTION:
         if ("targets" in data) == ("where" in data):
-            report("/data", "must have exactly one of targets and where")
+            found += wrong("must have exactly one of targets and where")
         where = data.get("where")
         if isinstance(where, dict) and not where.keys() - {"from_position", "to_position"}:
-            report("/data/where", "must give at least one criterion besides positions")
+            found += wrong("must give at least one criterion besides positions", "/where")
     elif kind == ERASURE and ("targets" in data) == ("subject" in data):
-        report("/data", "must have exactly one of targets and subject")
+        found += wrong("must have exactly one of targets and subject")
     elif kind == ASSERTION:
         evidence = data["provenance"].get("evidence", {})
         if evidence.get("end", encoding.MAX_INTEGER) < evidence.get("start", 0):
-            report("/data/provenance/evidence/end", "must not lie before start")
+            found += wrong("must not lie before start", "/provenance/evidence/end")
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -344,25 +355,23 @@ _ATTRIBUTE_NAME = re.compile(r"[a-z0-9]{1,64}")
 _JSON_MEDIA_TYPE = re.compile(r"(?i:[a-z]+/([a-z0-9.+-]+\+)?json)\s*(;.*)?")
 
 
-def _timestamp(value: Any, pointer: str, report: Report) -> None:
-    try:
-        if not isinstance(value, str):
-            raise ValueError("must be an RFC 3339 date-time")
-        times.parse_instant(value)
-    except ValueError as problem:
-        report(pointer, str(problem))
+def _timestamp(value: Any) -> Found:
+    if not isinstance(value, str):
+        return wrong("must be an RFC 3339 date-time")
+    return _parsed(times.parse_instant, value)
 
 
-def _media_type(value: Any, pointer: str, report: Report) -> None:
-    if not isinstance(value, str) or not _JSON_MEDIA_TYPE.fullmatch(value):
-        report(pointer, "must be a JSON media type such as application/json")
+def _media_type(value: Any) -> Found:
+    if isinstance(value, str) and _JSON_MEDIA_TYPE.fullmatch(value):
+        return NOTHING
+    return wrong("must be a JSON media type such as application/json")
 
 
-def _non_empty(value: Any, pointer: str, report: Report) -> None:
-    if not isinstance(value, str) or not value:
-        report(pointer, "must be a non-empty string")
+def _non_empty(value: Any) -> Found:
+    return NOTHING if isinstance(value, str) and value else wrong("must be a non-empty string")
 
 
+_REQUIRED = ("specversion", "type", "source", "id")
 _ENVELOPE: Mapping[str, Check] = {
     "specversion": _one_of("1.0"),
     "type": _non_empty,
@@ -375,25 +384,29 @@ _ENVELOPE: Mapping[str, Check] = {
 }
 
 
-def _check_envelope(attributes: Mapping[str, Any], report: Report) -> None:
-    for name in ("specversion", "type", "source", "id"):
-        if name not in attributes:
-            report(f"/{name}", "is required")
+def _check_envelope(attributes: Mapping[str, Any]) -> list[tuple[str, str]]:
+    found = [(f"/{name}", "is required") for name in _REQUIRED if name not in attributes]
     for name, value in attributes.items():
-        pointer = f"/{facts.escape(name)}"
-        if check := _ENVELOPE.get(name):
-            check(value, pointer, report)
-        elif name in LEDGER_ATTRIBUTES:
-            report(pointer, "is set by the ledger; leave it out")
-        elif name == "data_base64":
-            report(pointer, "is not accepted; give the content as JSON in data")
-        elif not _ATTRIBUTE_NAME.fullmatch(name):
-            report(pointer, "is no attribute name: lower-case letters and digits only")
-        elif isinstance(value, float | dict | list) or (isinstance(value, int) and not -(2**31) <= value < 2**31):
-            report(pointer, "must be a string, a boolean or a 32-bit integer")
+        check = _ENVELOPE.get(name)
+        if faults := _extension(name, value) if check is None else check(value):
+            found += within(facts.escape(name), faults)
     kind = attributes.get("type")
     if isinstance(kind, str) and kind and kind not in _DATA:
-        report("/type", f"is not known; known: {', '.join(_DATA)}")
+        found += wrong(f"is not known; known: {', '.join(_DATA)}", "/type")
+    return found
+
+
+def _extension(name: str, value: Any) -> Found:
+    """Return what is wrong with an attribute that CloudEvents leaves to its producer."""
+    if name in LEDGER_ATTRIBUTES:
+        return wrong("is set by the ledger; leave it out")
+    if name == "data_base64":
+        return wrong("is not accepted; give the content as JSON in data")
+    if not _ATTRIBUTE_NAME.fullmatch(name):
+        return wrong("is no attribute name: lower-case letters and digits only")
+    if isinstance(value, float | dict | list) or (isinstance(value, int) and not -(2**31) <= value < 2**31):
+        return wrong("must be a string, a boolean or a 32-bit integer")
+    return NOTHING
 
 
 def read_event(event: Any) -> Draft:
@@ -406,23 +419,17 @@ def read_event(event: Any) -> Draft:
         raise invalid([Fault("", "must be a CloudEvent: a JSON object")])
     # CloudEvents, JSON format: an attribute that is null is one that is not there.
     attributes = {name: value for name, value in event.items() if name != "data" and value is not None}
-    faults: list[Fault] = []
-
-    def report(pointer: str, detail: str) -> None:
-        if len(faults) < 50:
-            faults.append(Fault(pointer, detail))
-
-    _check_envelope(attributes, report)
+    found = _check_envelope(attributes)
     kind, data = attributes.get("type"), event.get("data")
     shape = _DATA.get(kind) if isinstance(kind, str) else None
     if data is None:
-        report("/data", "is required")
+        found += wrong("is required", "/data")
     elif shape is not None:
-        shape(data, "/data", report)
-        if not faults:
-            _check_together(str(kind), data, report)
-    if faults or not isinstance(data, dict):
-        raise invalid(faults)
+        found += within("data", shape(data))
+        if not found:
+            found += within("data", _check_together(str(kind), data))
+    if found or not isinstance(data, dict):
+        raise invalid([Fault(pointer, detail) for pointer, detail in found[:MAX_FAULTS]])
     data_bytes = encoding.canonical_bytes(data)
     attribute_bytes = len(encoding.canonical_bytes(attributes))
     for size, limit, what in (

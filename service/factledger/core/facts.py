@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 from factledger.core import encoding, times
@@ -16,7 +16,20 @@ ENTITY_KEY = '{"entity":'  # how the key of a value that is an entity starts
 
 VALUE_TYPES = ("any", "text", "number", "boolean", "date", "entity", "quantity")
 
-Report = Callable[[str, str], None]  # (pointer, what is wrong and what belongs there)
+# What a check finds: (pointer from what was checked, what is wrong and what belongs there). Nothing is most common, so
+# a pointer is put together only once something is wrong.
+Found = Sequence[tuple[str, str]]
+NOTHING: Found = ()
+
+
+def wrong(detail: str, pointer: str = "") -> Found:
+    """Return one fault."""
+    return ((pointer, detail),)
+
+
+def within(name: str | int, found: Found) -> Found:
+    """Return what was found in a member as found in the whole."""
+    return [(f"/{name}{pointer}", detail) for pointer, detail in found]
 
 
 def is_id(candidate: object) -> bool:
@@ -39,64 +52,67 @@ def is_number(candidate: object) -> bool:
     return isinstance(candidate, int | float) and not isinstance(candidate, bool)
 
 
-def check_value(value: object, pointer: str, report: Report) -> None:
-    """Report everything that keeps `value` from being a value of contract §1."""
+def check_value(value: object) -> Found:
+    """Return everything that keeps `value` from being a value of contract §1."""
     if isinstance(value, str | bool) or is_number(value):
-        return
+        return NOTHING
     if not isinstance(value, dict):
-        report(pointer, "must be a string, a number, a boolean, or an object with entity, date, text or quantity")
-        return
+        return wrong("must be a string, a number, a boolean, or an object with entity, date, text or quantity")
+    found = list[tuple[str, str]]()
     if "entity" in value:
-        _only(value, {"entity"}, pointer, report)
+        found += _only(value, {"entity"})
         if not is_id(value["entity"]):
-            report(f"{pointer}/entity", "must be an id of 1 to 256 characters without white space")
+            found += wrong("must be an id of 1 to 256 characters without white space", "/entity")
     elif "date" in value:
-        _only(value, {"date"}, pointer, report)
-        check_edtf(value["date"], f"{pointer}/date", report)
+        found += _only(value, {"date"})
+        found += within("date", check_edtf(value["date"]))
     elif "text" in value:
-        _only(value, {"text", "lang"}, pointer, report)
+        found += _only(value, {"text", "lang"})
         if not isinstance(value["text"], str):
-            report(f"{pointer}/text", "must be a string")
+            found += wrong("must be a string", "/text")
         if not is_language(value.get("lang")):
-            report(f"{pointer}/lang", "must be a language tag such as en or prs-AF")
+            found += wrong("must be a language tag such as en or prs-AF", "/lang")
     elif "quantity" in value:
-        _only(value, {"quantity"}, pointer, report)
-        _check_quantity(value["quantity"], f"{pointer}/quantity", report)
+        found += _only(value, {"quantity"})
+        found += within("quantity", _check_quantity(value["quantity"]))
     else:
-        report(pointer, "must have exactly one of the members entity, date, text or quantity")
+        found += wrong("must have exactly one of the members entity, date, text or quantity")
+    return found
 
 
-def _check_quantity(quantity: object, pointer: str, report: Report) -> None:
+def _check_quantity(quantity: object) -> Found:
     if not isinstance(quantity, dict):
-        report(pointer, "must be an object with amount, and low, high and unit if they are known")
-        return
-    _only(quantity, {"amount", "low", "high", "unit"}, pointer, report)
+        return wrong("must be an object with amount, and low, high and unit if they are known")
+    found = [*_only(quantity, {"amount", "low", "high", "unit"})]
     for name in ("amount", "low", "high"):
         if name in quantity and not is_number(quantity[name]):
-            report(f"{pointer}/{name}", "must be a number")
+            found += wrong("must be a number", f"/{name}")
     if "amount" not in quantity:
-        report(f"{pointer}/amount", "is required")
+        found += wrong("is required", "/amount")
     if "unit" in quantity and not (isinstance(quantity["unit"], str) and 0 < len(quantity["unit"]) <= 64):
-        report(f"{pointer}/unit", "must be a string of 1 to 64 characters")
+        found += wrong("must be a string of 1 to 64 characters", "/unit")
     bounds = [quantity[name] for name in ("low", "amount", "high") if is_number(quantity.get(name))]
     if bounds != sorted(bounds):
-        report(pointer, "must have low <= amount <= high")
+        found += wrong("must have low <= amount <= high")
+    return found
 
 
-def check_edtf(text: object, pointer: str, report: Report) -> None:
-    """Report what keeps `text` from being an EDTF date or interval."""
+def check_edtf(text: object) -> Found:
+    """Return what keeps `text` from being an EDTF date or interval."""
     if not isinstance(text, str):
-        report(pointer, "must be a string holding an EDTF date or interval")
-        return
+        return wrong("must be a string holding an EDTF date or interval")
     try:
         times.parse_valid(text)
     except ValueError as problem:
-        report(pointer, str(problem))
+        return wrong(str(problem))
+    return NOTHING
 
 
-def _only(given: dict[str, Any], allowed: set[str], pointer: str, report: Report) -> None:
-    for name in sorted(given.keys() - allowed):
-        report(f"{pointer}/{escape(name)}", f"is not a known field here; known: {', '.join(sorted(allowed))}")
+def _only(given: dict[str, Any], allowed: set[str]) -> Found:
+    if given.keys() <= allowed:
+        return NOTHING
+    detail = f"is not a known field here; known: {', '.join(sorted(allowed))}"
+    return [(f"/{escape(name)}", detail) for name in sorted(given.keys() - allowed)]
 
 
 def escape(name: str) -> str:

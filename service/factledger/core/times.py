@@ -7,9 +7,11 @@ unspecified anywhere and sub-year groupings.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import IntEnum
 from functools import lru_cache
 
@@ -91,6 +93,9 @@ def _month_length(year: int, month: int) -> int:
     return 30 if month in (4, 6, 9, 11) else 31
 
 
+_PLAIN = re.compile(r"(?a:[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{6})?Z)")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 _DATE_TIME = re.compile(
     r"(?a:(-?\d{4}|[+-]\d{6})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?([Zz]|[+-]\d\d(?::?\d\d)?)?)"
 )
@@ -105,6 +110,9 @@ def parse_instant(text: str, *, offset_required: bool = True) -> int:
     Raises:
         ValueError: the text is no date-time, is no real date or time, or lacks its offset.
     """
+    if _PLAIN.fullmatch(text):
+        with contextlib.suppress(ValueError):  # which says less clearly what is wrong
+            return (datetime.fromisoformat(text) - _EPOCH) // _MICROSECOND
     match = _DATE_TIME.fullmatch(text)
     if match is None:
         raise ValueError("must be an RFC 3339 date-time such as 2021-09-07T10:02:11Z")
@@ -129,6 +137,7 @@ def parse_instant(text: str, *, offset_required: bool = True) -> int:
     return seconds * 1_000_000 + int((fraction + "000000")[:6])
 
 
+@lru_cache(maxsize=16_384)
 def parse_moment(text: str) -> int:
     """Return the instant of a date (its midnight UTC) or an RFC 3339 date-time.
 
