@@ -15,7 +15,7 @@ from factledger.core import encoding, events, facts, times
 from factledger.core.context import Context, ContextEvent, ContextLog, Posted, Vocabulary, Where
 from factledger.core.errors import Category, Fault, LedgerError, invalid
 from factledger.core.events import Draft
-from factledger.store import log, projections
+from factledger.store import log
 from factledger.store.engines import Connection
 from factledger.store.lookups import Lookups
 from factledger.store.projections import Entry, Projection, Target, context_event, target_of
@@ -119,7 +119,6 @@ class Recorder:
         if staged.recorded:
             log.append(self._connection, self._head, staged.recorded)
             self._projection.apply(self._connection, staged.entries)
-            projections.advance(self._connection, self._head.ledger_id, staged.size, self._head.generation)
         return outcomes
 
     def _look_up(self, requests: Sequence[Request]) -> None:

@@ -67,7 +67,7 @@ _DECODER = json.JSONDecoder(
 )
 
 
-_UNSURE_NUMBER = re.compile(rb"[0-9][eE]|[0-9]{16}")
+_UNSURE_NUMBER = re.compile(rb"[0-9](?:[eE]|[0-9]{15})")
 
 
 def parse_json(body: bytes) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
@@ -26,13 +27,21 @@ class Frontier:
     hashes: tuple[bytes, ...] = ()
 
     def append(self, leaf: bytes) -> Frontier:
-        """Return the frontier after one more leaf hash; log2(size) work at most, constant on average."""
-        hashes, size = [*self.hashes, leaf], self.size
-        while size & 1:
-            right = hashes.pop()
-            hashes[-1] = node_hash(hashes[-1], right)
-            size >>= 1
-        return Frontier(self.size + 1, tuple(hashes))
+        """Return the frontier after one more leaf hash."""
+        return self.extended((leaf,))
+
+    def extended(self, leaves: Iterable[bytes]) -> Frontier:
+        """Return the frontier after more leaf hashes; log2(size) work at most for each, constant on average."""
+        hashes, size = [*self.hashes], self.size
+        for leaf in leaves:
+            hashes.append(leaf)
+            complete = size
+            while complete & 1:
+                right = hashes.pop()
+                hashes[-1] = node_hash(hashes[-1], right)
+                complete >>= 1
+            size += 1
+        return Frontier(size, tuple(hashes))
 
     def root(self) -> bytes:
         """Return the root of the whole tree."""

@@ -7,17 +7,17 @@ and none becomes visible before a smaller one.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, TextClause, bindparam, select, text, update
 
 from factledger.core import encoding, events, merkle
 from factledger.core.errors import Category, LedgerError
 from factledger.store import schema
-from factledger.store.engines import insert_new
+from factledger.store.inserting import insert_new_rows, insert_rows
 
 CHUNK = 500  # parameters in one IN list
 
@@ -72,19 +72,15 @@ _COLUMNS = (
 )
 
 
+_HEAD = select(schema.ledgers).where(schema.ledgers.c.ledger_id == bindparam("ledger"))
+_HEAD_LOCKED = _HEAD.with_for_update()
+_MOVE_HEAD = update(schema.ledgers).where(schema.ledgers.c.ledger_id == bindparam("ledger"))
+
+
 def create(connection: Connection, ledger_id: str, *, strict: bool, created_at: int) -> bool:
     """Record a new, empty ledger unless there is one of that name; tell whether it is new."""
-    row = {
-        "ledger_id": ledger_id,
-        "strict": strict,
-        "created_at_us": created_at,
-        "size": -1,  # never committed: the update below is what only its maker does
-        "recorded_at_us": created_at,
-        "frontier": b"",
-        "projected_size": 0,
-        "generation": 1,
-    }
-    insert_new(connection, schema.ledgers, [row])
+    # A size of -1 is never committed: the update below is what only its maker does.
+    insert_new_rows(connection, schema.ledgers, [(ledger_id, strict, created_at, -1, created_at, b"", 0, 1)])
     own = (schema.ledgers.c.ledger_id == ledger_id) & (schema.ledgers.c.size == -1)
     return connection.execute(update(schema.ledgers).where(own).values(size=0)).rowcount == 1
 
@@ -95,8 +91,7 @@ def head(connection: Connection, ledger_id: str, *, lock: bool = False) -> Head:
     Raises:
         LedgerError: `ledger-not-found`.
     """
-    query = select(schema.ledgers).where(schema.ledgers.c.ledger_id == ledger_id)
-    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
+    row = connection.execute(_HEAD_LOCKED if lock else _HEAD, {"ledger": ledger_id}).one_or_none()
     if row is None:
         raise LedgerError(Category.NOT_FOUND, "ledger-not-found", "There is no ledger of this name.")
     return _head(row)
@@ -152,47 +147,31 @@ def seal(
     )
 
 
-def append(connection: Connection, before: Head, recorded: Sequence[Recorded]) -> Head:
-    """Store events at the positions that follow the locked head, move the head, and return it.
+def append(connection: Connection, before: Head, recorded: Sequence[Recorded]) -> None:
+    """Store events at the positions that follow the locked head, and move the head.
 
-    A failed call leaves the transaction to be rolled back: nothing is stored.
+    The projection is as far as the log once the transaction commits, for it is written in the same. A failed call
+    leaves the transaction to be rolled back: nothing is stored.
     """
-    frontier = before.frontier
-    for event in recorded:
-        frontier = frontier.append(merkle.leaf_hash(event.envelope))
-    connection.execute(
-        insert(schema.events),
+    insert_rows(
+        connection,
+        schema.events,
         [
-            {
-                "ledger_id": before.ledger_id,
-                "position": event.position,
-                "source": event.source,
-                "id": event.id,
-                "type": event.type,
-                "recorded_at_us": event.recorded_at,
-                "envelope": event.envelope,
-                "data": event.data,
-                "salt": event.salt,
-            }
-            for event in recorded
+            (before.ledger_id, e.position, e.source, e.id, e.type, e.recorded_at, e.envelope, e.data, e.salt)
+            for e in recorded
         ],
     )
-    after = Head(
-        before.ledger_id,
-        before.strict,
-        before.created_at,
-        recorded[-1].position + 1,
-        recorded[-1].recorded_at,
-        frontier,
-        before.projected_size,
-        before.generation,
-    )
+    frontier = before.frontier.extended(merkle.leaf_hash(event.envelope) for event in recorded)
     connection.execute(
-        update(schema.ledgers)
-        .where(schema.ledgers.c.ledger_id == before.ledger_id)
-        .values(size=after.size, recorded_at_us=after.recorded_at, frontier=frontier.to_bytes())
+        _MOVE_HEAD,
+        {
+            "ledger": before.ledger_id,
+            "size": frontier.size,
+            "recorded_at_us": recorded[-1].recorded_at,
+            "frontier": frontier.to_bytes(),
+            "projected_size": frontier.size,
+        },
     )
-    return after
 
 
 def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -201,30 +180,54 @@ def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield items[start : start + CHUNK]
 
 
-def at_positions(connection: Connection, ledger_id: str, positions: Iterable[int]) -> dict[int, Recorded]:
+def _seeks(condition: Mapping[str, str]) -> dict[str, TextClause]:
+    """Return, by dialect, the statement that seeks an event for each item of `wanted`, one JSON list.
+
+    One parameter however many are sought: a statement of its own for each number would have to be made, and planned.
+    """
+    lists = {"sqlite": "json_each(:wanted)", "postgresql": "jsonb_array_elements(CAST(:wanted AS jsonb))"}
+    columns = ", ".join(f"e.{column.name}" for column in _COLUMNS)
+    return {
+        dialect: text(
+            # SQLite keeps the order of a CROSS JOIN: first the list, then one seek for each of its items.
+            f"SELECT {columns} FROM {lists[dialect]} AS w CROSS JOIN events AS e "  # noqa: S608
+            f"WHERE e.ledger_id = :ledger AND {condition[dialect]}"
+        )
+        for dialect in lists
+    }
+
+
+_AT_POSITIONS = _seeks(
+    {"sqlite": "e.position = w.value", "postgresql": "e.position = CAST(CAST(w.value AS text) AS bigint)"}
+)
+_BY_KEYS = _seeks(
+    {
+        "sqlite": "e.source = json_extract(w.value, '$[0]') AND e.id = json_extract(w.value, '$[1]')",
+        "postgresql": "e.source = w.value ->> 0 AND e.id = w.value ->> 1",
+    }
+)
+
+
+def _sought(
+    connection: Connection, statements: Mapping[str, TextClause], ledger_id: str, wanted: Collection[Any]
+) -> list[Recorded]:
+    if not wanted:
+        return []
+    parameters = {"ledger": ledger_id, "wanted": orjson.dumps(sorted(wanted)).decode()}
+    rows = connection.execute(statements[connection.dialect.name], parameters).all()
+    return [Recorded(*row) for row in rows]
+
+
+def at_positions(connection: Connection, ledger_id: str, positions: Collection[int]) -> dict[int, Recorded]:
     """Return the events at these positions, as far as they exist."""
-    found: dict[int, Recorded] = {}
-    for some in chunks(sorted(set(positions))):
-        query = select(*_COLUMNS).where(schema.events.c.ledger_id == ledger_id, schema.events.c.position.in_(some))
-        found.update((row.position, Recorded(*row)) for row in connection.execute(query))
-    return found
+    return {e.position: e for e in _sought(connection, _AT_POSITIONS, ledger_id, positions)}
 
 
-def by_keys(connection: Connection, ledger_id: str, keys: Iterable[tuple[str, str]]) -> dict[tuple[str, str], Recorded]:
+def by_keys(
+    connection: Connection, ledger_id: str, keys: Collection[tuple[str, str]]
+) -> dict[tuple[str, str], Recorded]:
     """Return the events that producers know by these (source, id), as far as they exist."""
-    by_source: dict[str, set[str]] = {}
-    for source, event_id in keys:
-        by_source.setdefault(source, set()).add(event_id)
-    found: dict[tuple[str, str], Recorded] = {}
-    for source, ids in by_source.items():
-        for some in chunks(sorted(ids)):
-            query = select(*_COLUMNS).where(
-                schema.events.c.ledger_id == ledger_id,
-                schema.events.c.source == source,
-                schema.events.c.id.in_(some),
-            )
-            found.update(((row.source, row.id), Recorded(*row)) for row in connection.execute(query))
-    return found
+    return {(e.source, e.id): e for e in _sought(connection, _BY_KEYS, ledger_id, keys)}
 
 
 def scan(connection: Connection, ledger_id: str, from_position: int, to_position: int) -> list[Recorded]:

@@ -17,7 +17,7 @@ from factledger.core.context import ContextEvent, ContextLog
 from factledger.core.evidence import Assertion
 from factledger.core.identity import Naming
 from factledger.store import schema
-from factledger.store.engines import insert_new
+from factledger.store.inserting import insert_new_rows
 from factledger.store.log import chunks
 
 Slot = tuple[str, str]  # (subject as posted, predicate)
@@ -292,20 +292,9 @@ class Memo:
         table = schema.beliefs
         one_slot = _own(table) & (table.c.entity == bindparam("of")) & (table.c.predicate == bindparam("in"))
         self._connection.execute(delete(table).where(one_slot), [{**self._own, "of": e, "in": p} for e, p, _ in memos])
-        rows = [
-            {
-                **self._own,
-                "entity": entity,
-                "predicate": predicate,
-                "size": memo.size,
-                "from_us": memo.valid_from,
-                "to_us": memo.valid_to,
-                "basis": memo.basis,
-                "body": memo.body,
-            }
-            for entity, predicate, memo in memos
-        ]
-        insert_new(self._connection, table, rows)
+        owner = (self._own["ledger_id"], self._own["generation"])
+        rows = [(*owner, e, p, m.size, m.valid_from, m.valid_to, m.basis, m.body) for e, p, m in memos]
+        insert_new_rows(self._connection, table, rows)
 
     def forget(self) -> None:
         """Drop every memo; answers stay the same, only slower for a while."""

@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from factledger.core import encoding, events, facts, times
 from factledger.core.context import ContextEvent
 from factledger.core.evidence import Assertion
 from factledger.core.identity import Naming
 from factledger.store import schema
-from factledger.store.engines import insert_new
+from factledger.store.inserting import Row, insert_new_rows, insert_rows
 from factledger.store.log import Recorded, chunks
 from factledger.store.lookups import Slot, packed
+
+_NOWHERE = (None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,74 +101,42 @@ class Projection:
         """Name the ledger and the generation whose rows are meant."""
         self.ledger_id = ledger_id
         self.generation = generation
-        self._key = {"ledger_id": ledger_id, "generation": generation}
 
     def apply(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Project events in order, set by set, and move the cursor; the transaction is the caller's."""
-        rows: dict[Table, list[dict[str, Any]]] = {table: [] for table in schema.PROJECTIONS}
+        """Project events in order, set by set; the cursor is the caller's to move, in the same transaction."""
+        ledger, generation = self.ledger_id, self.generation
+        assertions, context, retractions = list[Row](), list[Row](), list[Row]()
         slots: dict[Slot, int] = {}
         names: dict[str, Naming] = {}
         for entry in entries:
-            for ordinal, name in enumerate(events.named_ids(entry.source, entry.data)):
-                names.setdefault(name, (entry.position, ordinal))
+            position, data = entry.position, entry.data
+            for ordinal, name in enumerate(events.named_ids(entry.source, data)):
+                if name not in names:
+                    names[name] = (position, ordinal)
             by: Slot | None = None
             if entry.type == events.ASSERTION:
-                by = (entry.data["subject"], entry.data["predicate"])
-                slots.setdefault(by, entry.position)
+                by = subject, predicate = data["subject"], data["predicate"]
+                if by not in slots:
+                    slots[by] = position
                 kept = assertion_of(entry)
-                rows[schema.assertions].append(
-                    {
-                        **self._key,
-                        "subject": by[0],
-                        "predicate": by[1],
-                        "position": entry.position,
-                        "source": kept.source,
-                        "outlet": kept.outlet,
-                        "document_uri": kept.document_uri,
-                        "run": kept.run,
-                        "inputs": packed(kept),
-                    }
-                )
+                found_by = (kept.source, kept.outlet, kept.document_uri, kept.run)
+                assertions.append((ledger, generation, subject, predicate, position, *found_by, packed(kept)))
             elif (added := context_event(entry)) is not None:
-                rows[schema.context].append(
-                    {
-                        **self._key,
-                        "position": added.position,
-                        "type": added.type,
-                        "data": encoding.canonical_bytes(added.data),
-                        "targets": orjson.dumps(added.targets),
-                    }
-                )
+                declared = encoding.canonical_bytes(added.data)
+                context.append((ledger, generation, position, added.type, declared, orjson.dumps(added.targets)))
             for target in entry.targets:
-                rows[schema.retractions].append(
-                    {
-                        **self._key,
-                        "target": target.position,
-                        "position": entry.position,
-                        "target_subject": target.slot and target.slot[0],
-                        "target_predicate": target.slot and target.slot[1],
-                        "by_subject": by and by[0],
-                        "by_predicate": by and by[1],
-                    }
-                )
-        for table in (schema.assertions, schema.context, schema.retractions):
-            if rows[table]:
-                connection.execute(insert(table), rows[table])
-        insert_new(
+                slot_of_each = (*(target.slot or _NOWHERE), *(by or _NOWHERE))
+                retractions.append((ledger, generation, target.position, position, *slot_of_each))
+        insert_rows(connection, schema.assertions, assertions)
+        insert_rows(connection, schema.context, context)
+        insert_rows(connection, schema.retractions, retractions)
+        insert_new_rows(
             connection,
             schema.slots,
-            [
-                {**self._key, "subject": subject, "predicate": predicate, "first_position": position}
-                for (subject, predicate), position in sorted(slots.items())
-            ],
+            [(ledger, generation, *slot, position) for slot, position in sorted(slots.items())],
         )
-        insert_new(
-            connection,
-            schema.names,
-            [
-                {**self._key, "entity": name, "position": position, "ordinal": ordinal}
-                for name, (position, ordinal) in sorted(names.items())
-            ],
+        insert_new_rows(
+            connection, schema.names, [(ledger, generation, name, *naming) for name, naming in sorted(names.items())]
         )
         self._touch(connection, [entry for entry in entries if entry.targets])
 
@@ -191,12 +161,8 @@ class Projection:
             slots = {target.slot for target in entry.targets if target.slot is not None}
             slots = slots.union(*(reached.get(target.position, ()) for target in entry.targets))
             reached[entry.position] = slots
-            rows += [
-                {**self._key, "subject": subject, "predicate": predicate, "position": entry.position}
-                for subject, predicate in sorted(slots)
-            ]
-        if rows:
-            connection.execute(insert(table), rows)
+            rows += [(self.ledger_id, self.generation, *slot, entry.position) for slot in sorted(slots)]
+        insert_rows(connection, table, rows)
 
     def drop(self, connection: Connection) -> None:
         """Delete every row of this generation, the memo's too."""

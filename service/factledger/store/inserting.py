@@ -1,0 +1,105 @@
+"""Inserting: many rows into one table, in the way that the database takes fastest.
+
+Rows are tuples with a value for every column, in the table's order. Statements are made once for each table and
+number of rows: a row at a time, or built anew for each call, they would cost more than what they do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import orjson
+from sqlalchemy import BigInteger, Boolean, Connection, Integer, LargeBinary, Table
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+Row = tuple[Any, ...]
+
+_RUNS = (128, 16, 1)  # rows in one statement; a statement must be known to both sides, so there are few
+_COPIED = 32  # from so many rows on, PostgreSQL takes a stream of them faster than statements
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert the rows; fails if the key of one is there already."""
+    if connection.dialect.name == "postgresql" and len(rows) >= _COPIED:
+        _copy(connection, table, rows)
+    else:
+        _insert(connection, table, rows, _VALUES)
+
+
+def insert_new_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert the rows whose key is not there yet, and leave what is there."""
+    if connection.dialect.name == "postgresql" and len(rows) >= _COPIED and not _has_bytes(table):
+        document = orjson.dumps(rows).decode()
+        connection.exec_driver_sql(_from_document(table), (document,))
+    else:
+        _insert(connection, table, rows, _NEW_VALUES)
+
+
+_VALUES = "INSERT INTO {table} ({columns}) VALUES {rows}"
+_NEW_VALUES = _VALUES + " ON CONFLICT DO NOTHING"
+
+
+def _insert(connection: Connection, table: Table, rows: Sequence[Row], statement: str) -> None:
+    mark = "%s" if connection.dialect.name == "postgresql" else "?"
+    done = 0
+    for count in _RUNS:
+        while len(rows) - done >= count:
+            values = tuple(value for row in rows[done : done + count] for value in row)
+            connection.exec_driver_sql(_statement(statement, table, count, mark), values)
+            done += count
+
+
+@cache
+def _statement(statement: str, table: Table, count: int, mark: str) -> str:
+    row = f"({', '.join([mark] * len(table.columns))})"
+    return statement.format(table=table.name, columns=_columns(table), rows=", ".join([row] * count))
+
+
+def _columns(table: Table) -> str:
+    return ", ".join(column.name for column in table.columns)
+
+
+@cache
+def _has_bytes(table: Table) -> bool:
+    return any(isinstance(column.type, LargeBinary) for column in table.columns)
+
+
+@cache
+def _from_document(table: Table) -> str:
+    """Return the statement that inserts the rows of one JSON document, a list of lists."""
+    values = ", ".join(f"(r ->> {n})::{_type(column.type)}" for n, column in enumerate(table.columns))
+    return (
+        f"INSERT INTO {table.name} ({_columns(table)}) SELECT {values} FROM jsonb_array_elements(%s::jsonb) AS r "  # noqa: S608
+        "ON CONFLICT DO NOTHING"
+    )
+
+
+def _copy(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    statement = f"COPY {table.name} ({_columns(table)}) FROM STDIN (FORMAT BINARY)"
+    cursor: Any = connection.connection.cursor()
+    with _as_sqlalchemy(connection.dialect.dbapi), cursor, cursor.copy(statement) as copy:
+        copy.set_types([_type(column.type) for column in table.columns])
+        for row in rows:
+            copy.write_row(row)
+
+
+def _type(kind: Any) -> str:
+    """Return what PostgreSQL calls a column's type."""
+    for ours, theirs in ((Boolean, "bool"), (BigInteger, "int8"), (Integer, "int4"), (LargeBinary, "bytea")):
+        if isinstance(kind, ours):
+            return theirs
+    return "text"
+
+
+@contextmanager
+def _as_sqlalchemy(driver: Any) -> Iterator[None]:
+    """Raise what the driver raises as SQLAlchemy would: this is the one place that goes around it."""
+    try:
+        yield
+    except driver.OperationalError as problem:
+        raise OperationalError("COPY", None, problem) from problem
+    except driver.IntegrityError as problem:
+        raise IntegrityError("COPY", None, problem) from problem
