@@ -253,14 +253,15 @@ def test_an_idle_writer_keeps_what_reads_worked_out(
 
     def save_memo() -> int:
         kept.append(save())
-        done.set()
+        if kept[-1]:
+            done.set()
         return kept[-1]
 
     monkeypatch.setattr(ledger, "save_memo", save_memo)
     ledger.entity("person:a", Question())
     appender.keep_reads(ledger)
     assert done.wait(30)
-    assert kept == [1]
+    assert sum(kept) == 1
 
 
 def test_a_memo_that_cannot_be_kept_does_not_stop_the_writer(

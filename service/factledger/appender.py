@@ -59,7 +59,7 @@ class Appender:
         self._waiting_bytes = 0
         self._closed = False
         self._changed = Condition()  # guards the four above
-        self._read: dict[str, Ledger] = {}  # ledgers whose reads may have worked out something to keep
+        self._used: dict[str, Ledger] = {}  # ledgers that may have something to do once they are left alone
         self._writer = Thread(target=self._run, name="appender", daemon=True)
         self._writer.start()
 
@@ -103,7 +103,7 @@ class Appender:
 
     def keep_reads(self, ledger: Ledger) -> None:
         """See to it that what reads of this ledger have worked out is kept once the writer is idle."""
-        self._read[ledger.name] = ledger
+        self._used[ledger.name] = ledger
 
     def close(self) -> None:
         """Take no more, record everything that waits, and stop."""
@@ -119,10 +119,11 @@ class Appender:
             by_ledger: dict[str, list[_Submission]] = {}
             for submission in group:
                 by_ledger.setdefault(submission.ledger.name, []).append(submission)
-            for submissions in by_ledger.values():
+            for name, submissions in by_ledger.items():
                 _record(submissions)
+                self._used[name] = submissions[0].ledger
             if not group:
-                self._save_memos()
+                self._rest()
 
     def _next_group(self) -> list[_Submission] | None:
         """Wait for work, and return it in order; an empty group if there was none for a while, None at the end."""
@@ -143,13 +144,13 @@ class Appender:
                     group.append(submission)
             return group
 
-    def _save_memos(self) -> None:
-        while self._read:  # only this thread takes away, so what was there still is
-            _, ledger = self._read.popitem()
+    def _rest(self) -> None:
+        while self._used:  # only this thread takes away, so what was there still is
+            _, ledger = self._used.popitem()
             try:
-                ledger.save_memo()
-            except Exception as problem:  # noqa: BLE001 - a memo may be lost, the writer may not
-                _log.warning("memo not kept", ledger=ledger.name, error=type(problem).__name__)
+                ledger.rest()
+            except Exception as problem:  # noqa: BLE001 - it can be done another time, and the writer must go on
+                _log.warning("nothing done while idle", ledger=ledger.name, error=type(problem).__name__)
 
 
 def _record(submissions: Sequence[_Submission]) -> None:

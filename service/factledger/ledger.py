@@ -27,7 +27,7 @@ from factledger.recording import Receipt, Recorder, Request, Sources
 from factledger.store import log, projections
 from factledger.store.engines import Database
 from factledger.store.lookups import Memo
-from factledger.store.projections import Entry, Projection, target_of
+from factledger.store.projections import Entry, Known, Projection, target_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _CHUNK = 5_000  # events projected in one go by a rebuild
@@ -111,6 +111,7 @@ class Ledger:
         self._database, self._sources, self._wait = database, sources, wait
         self._caches = Caches()
         self._contexts: dict[int, ContextLog] = {}  # by generation
+        self._known: dict[int, Known] = {}  # by generation
         self._lock = Lock()
 
     # --- appending
@@ -126,8 +127,11 @@ class Ledger:
         """
         with self._database.writing() as connection:
             head = log.head(connection, self.name, lock=True)
-            recorder = Recorder(connection, head, self._context_log(head.generation), self._sources)
-            return recorder.record(requests)
+            known = self._known_in(head.generation)
+            recorder = Recorder(connection, head, self._context_log(head.generation), known, self._sources)
+            outcomes = recorder.record(requests)
+        recorder.committed()
+        return outcomes
 
     def append_one(self, request: Request) -> Receipt:
         """Record one request in a transaction of its own.
@@ -393,6 +397,7 @@ class Ledger:
         progress(head.size, head.size)
         with self._lock:
             self._contexts.pop(old.generation, None)
+            self._known.pop(old.generation, None)
         return {
             "ledger": self.name,
             "size": head.size,
@@ -455,6 +460,11 @@ class Ledger:
                 Memo(connection, self.name, generation).remember(memos)
         return len(memos)
 
+    def rest(self) -> None:
+        """Do what is better done while nobody waits: keep what reads have worked out, and tidy the database."""
+        self.save_memo()
+        self._database.rest()
+
     def drop_memo(self) -> None:
         """Forget every memo, on disk and in memory; no answer changes."""
         with self._database.writing() as connection:
@@ -465,3 +475,7 @@ class Ledger:
     def _context_log(self, generation: int) -> ContextLog:
         with self._lock:
             return self._contexts.setdefault(generation, ContextLog())
+
+    def _known_in(self, generation: int) -> Known:
+        with self._lock:
+            return self._known.setdefault(generation, Known())

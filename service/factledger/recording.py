@@ -18,7 +18,7 @@ from factledger.core.events import Draft
 from factledger.store import log
 from factledger.store.engines import Connection
 from factledger.store.lookups import Lookups
-from factledger.store.projections import Entry, Projection, Target, context_event, target_of
+from factledger.store.projections import Entry, Known, Projection, Target, context_event, target_of
 
 MAX_BATCH = 10_000
 
@@ -33,8 +33,7 @@ class Request:
     pointers: bool = False  # name the event's index in refusals: the request was a batch
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What happened to one event: recorded now, or there already."""
 
     recorded: bool
@@ -44,8 +43,7 @@ class Result:
     recorded_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What happened to one request, and the ledger's size after it."""
 
     results: list[Result]
@@ -93,10 +91,12 @@ class _Staged:
 class Recorder:
     """Records requests on one ledger within the caller's write transaction."""
 
-    def __init__(self, connection: Connection, head: log.Head, contexts: ContextLog, sources: Sources) -> None:
+    def __init__(
+        self, connection: Connection, head: log.Head, contexts: ContextLog, known: Known, sources: Sources
+    ) -> None:
         """Take the locked head; `contexts` is brought up to its size."""
         self._connection, self._head, self._contexts, self._sources = connection, head, contexts, sources
-        self._projection = Projection(head.ledger_id, head.generation)
+        self._projection = Projection(head.ledger_id, head.generation, known)
         self._lookups = Lookups(connection, head.ledger_id, head.generation)
         self._lookups.extend_context(contexts, head.size)
         self._staged = _Staged(head.size, head.recorded_at)
@@ -104,7 +104,7 @@ class Recorder:
         self._targets: dict[int, log.Recorded] = {}
         self._staged_context: Context | None = None  # as of _context_count staged context events
         self._context_count = 0
-        self._declared: dict[str, Vocabulary] = {}  # by staged events, since that context
+        self._declared: dict[str, Vocabulary] = {}  # by predicate, at the staged size
 
     def record(self, requests: Sequence[Request]) -> list[Receipt | LedgerError]:
         """Judge every request, store the accepted ones, and return what happened to each."""
@@ -120,6 +120,10 @@ class Recorder:
             log.append(self._connection, self._head, staged.recorded)
             self._projection.apply(self._connection, staged.entries)
         return outcomes
+
+    def committed(self) -> None:
+        """Take note that the transaction is on disk."""
+        self._projection.committed()
 
     def _look_up(self, requests: Sequence[Request]) -> None:
         """Fetch what the requests may repeat or point at, set by set."""
@@ -224,9 +228,12 @@ class Recorder:
 
     def _resolve_targets(self, draft: Draft) -> tuple[Target, ...]:
         """Return what the event points at: all of it recorded earlier, and of a kind that can be taken back."""
+        refs = draft.refs()
+        if not refs:
+            return ()
         targets: dict[int, Target] = {}
         faults: list[Fault] = []
-        for index, ref in enumerate(draft.refs()):
+        for index, ref in enumerate(refs):
             event = self._find(ref)
             if event is None:
                 faults.append(Fault(draft.ref_pointer(index), "names no event that is recorded earlier in this ledger"))
@@ -266,10 +273,11 @@ class Recorder:
 
     def _vocabulary(self, predicate: str) -> Vocabulary:
         """Return what is declared about a predicate at the staged size."""
-        if predicate in self._declared:
-            return self._declared[predicate]
-        context = self._staged_context or self._contexts.at(self._head.size)
-        return context.vocabulary(predicate)
+        known = self._declared.get(predicate)
+        if known is None:
+            context = self._staged_context or self._contexts.at(self._head.size)
+            known = self._declared[predicate] = context.vocabulary(predicate)
+        return known
 
     def _note_context(self, added: ContextEvent, targets: Sequence[Target]) -> None:
         """Keep up with what a staged event declares, or takes back."""

@@ -117,7 +117,7 @@ def test_lines_share_transactions(client: TestClient, ledger: Ledger, monkeypatc
 
     monkeypatch.setattr(ledger, "append", counted)
     assert stream(client, lines([assertion(str(n)) for n in range(1200)]))[-1]["summary"]["recorded"] == 1200
-    assert groups == [500, 500, 200]
+    assert groups == [1000, 200]
 
 
 def test_a_stream_cannot_be_conditional(client: TestClient) -> None:

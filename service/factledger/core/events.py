@@ -56,7 +56,9 @@ class Draft:
 
     def refs(self) -> list[Ref]:
         """Return what the event retracts or corrects, by position or by (source, id), in the order given."""
-        given = self.data.get("corrects" if self.type == ASSERTION else "targets", ())
+        given = self.data.get("corrects" if self.type == ASSERTION else "targets")
+        if not given:
+            return []
         return [ref if isinstance(ref, int) else (ref.get("source", self.source), ref["id"]) for ref in given]
 
     def ref_pointer(self, index: int) -> str:
@@ -472,13 +474,21 @@ def asserted_at(data: Mapping[str, Any], time: str | None, recorded_at: int) -> 
     return min(said, recorded_at)
 
 
-def named_ids(source: str, data: Mapping[str, Any]) -> Iterator[str]:
-    """Yield every entity or agent id that an event names, in the order of the event's canonical bytes.
+def named_ids(source: str, data: Mapping[str, Any]) -> list[str]:
+    """Return every entity or agent id that an event names, in the order of the event's canonical bytes.
 
     RFC 8785 sorts members by name, so `data` comes before `source`, and within data the walk is by name.
     """
-    yield from _ids_in(data)
-    yield source
+    if "provenance" in data and "corrects" not in data:
+        # Nearly every event: an assertion that corrects nothing.
+        provenance, value = data["provenance"], data["value"]
+        found = [provenance["outlet"], *provenance.get("speakers", ()), data["subject"]]
+        if type(value) is dict and "entity" in value:
+            found.append(value["entity"])
+    else:
+        found = list(_ids_in(data))
+    found.append(source)
+    return found
 
 
 _ID_FIELDS = ("subject", "agent", "relays", "outlet", "source", "entity")

@@ -169,11 +169,16 @@ def first_instant(text: str) -> int:
 def format_instant(instant: int) -> str:
     """Return an RFC 3339 date-time in UTC with microseconds; years beyond four digits carry a sign (ISO 8601)."""
     days, micros = divmod(instant, DAY)
-    year, month, day = civil_from_days(days)
     seconds, micros = divmod(micros, 1_000_000)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{_format_day(days)}T{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}.{micros:06d}Z"
+
+
+@lru_cache(maxsize=1_024)
+def _format_day(days: int) -> str:
+    year, month, day = civil_from_days(days)
     years = f"{year:04d}" if 0 <= year <= 9999 else f"{year:+07d}"
-    clock = f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-    return f"{years}-{month:02d}-{day:02d}T{clock}.{micros:06d}Z"
+    return f"{years}-{month:02d}-{day:02d}"
 
 
 _PART = re.compile(

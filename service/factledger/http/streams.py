@@ -10,7 +10,7 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from dataclasses import dataclass
 
 import anyio
 import orjson
@@ -28,8 +28,9 @@ from factledger.ledger import Ledger
 from factledger.recording import Receipt, Request
 
 MAX_LINE_BYTES = events.MAX_EVENT_BYTES
-GROUP_LINES = 500
+GROUP_LINES = 1_000
 GROUP_BYTES = 1024 * 1024
+GROUPS_SENT = 2  # with the appender; more would only wait there
 UNREAD_MEMORY = 1024 * 1024
 UNREAD_BYTES = 1024 * 1024 * 1024  # of results; beyond that we read no more until the client has read them
 CHUNK = 64 * 1024
@@ -121,8 +122,67 @@ class Unread:
         self._changed = anyio.Event()
 
 
+Group = list[tuple[int, bytes | None]]  # lines by number; None is one that is too long
+Judged = list[Request | Exception]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A group that the appender has: what each line was read as, and what happens to those that are events."""
+
+    group: Group
+    read: Judged
+    outcomes: asyncio.Future[list[Outcome]]
+
+
+class _Arrived:
+    """Lines that nobody has taken yet, in order: about a group, so that a fast client waits for a slow disk."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._lines: Group = []
+        self._bytes = 0
+        self._complete = False
+        self._changed = anyio.Event()
+
+    def add(self, number: int, line: bytes | None) -> None:
+        """Add a line; a blank one counts, and is passed over."""
+        if line is None or line.strip():
+            self._lines.append((number, line))
+            self._bytes += len(line or b"")
+
+    def complete(self) -> None:
+        """Say that nothing more will come."""
+        self._complete = True
+        self.tell()
+
+    async def take(self) -> Group:
+        """Return the lines that have come, at least one and at most a group; none at the end."""
+        while not self._lines and not self._complete:
+            await self._changed.wait()
+        taken, self._lines = self._lines[:GROUP_LINES], self._lines[GROUP_LINES:]
+        self._bytes -= sum(len(line or b"") for _, line in taken)
+        self.tell()
+        return taken
+
+    async def room(self) -> None:
+        """Return once there is less than a group."""
+        while len(self._lines) >= GROUP_LINES or self._bytes >= GROUP_BYTES:
+            await self._changed.wait()
+
+    def tell(self) -> None:
+        """Wake whoever waits."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
 class StreamedAppend(Response):
-    """The answer to a stream of events: it records them while it is being sent."""
+    """The answer to a stream of events: it records them while it is being sent.
+
+    Four do it hand in hand: one takes lines in, one reads what has come as events and gives them to the appender, one
+    writes what became of each, and one sends that to the client. So lines are read while those before them are being
+    committed, and a group is as large as what came in meanwhile: none is waited for when there is nothing to do.
+    """
 
     media_type = "application/x-ndjson"
 
@@ -130,35 +190,30 @@ class StreamedAppend(Response):
         """Take where the events go."""
         self._appender, self._ledger, self._recorded_by = appender, ledger, recorded_by
         self._counts: Counter[str] = Counter()
-        self._line = 0
         self.status_code = 200
         self.background = None
         self.init_headers({"Cache-Control": "no-store"})
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Read, record and answer until the client has sent and read everything, or is gone."""
-        unread = Unread()
+        arrived, unread = _Arrived(), Unread()
+        sent: asyncio.Queue[_Sent | None] = asyncio.Queue(GROUPS_SENT)
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._deliver, unread, send)
+                tasks.start_soon(self._write_outcomes, sent, unread)
+                tasks.start_soon(self._append, arrived, sent)
                 try:
-                    await self._take_in(receive, unread)
+                    await self._take_in(receive, arrived)
                 except ClientDisconnect:
                     tasks.cancel_scope.cancel()
-                unread.complete()
         finally:
             unread.close()
 
-    async def _deliver(self, unread: Unread, send: Send) -> None:
-        while data := await unread.read():
-            await send({"type": "http.response.body", "body": data, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _take_in(self, receive: Receive, unread: Unread) -> None:
+    async def _take_in(self, receive: Receive, arrived: _Arrived) -> None:
         lines = Lines()
-        group: list[tuple[int, bytes | None]] = []
-        held = 0
+        number = 0
         more = True
         while more:
             message = await receive()
@@ -167,37 +222,22 @@ class StreamedAppend(Response):
             more = message.get("more_body", False)
             found = lines.split(message.get("body", b""))
             for line in found if more else (*found, *lines.rest()):
-                self._line += 1
-                if line is None or line.strip():
-                    group.append((self._line, line))
-                    held += len(line or b"")
-                if len(group) >= GROUP_LINES or held >= GROUP_BYTES:
-                    await self._record(group, unread)
-                    group, held = [], 0
-            # What came in meanwhile is the next group: it is large when the client is fast, and never waited for.
-            if group:
-                await self._record(group, unread)
-                group, held = [], 0
-        size = await run_in_threadpool(self._ledger.size)
-        names = ("recorded", "duplicate", "rejected")
-        summary = {**{name: self._counts[name] for name in names}, "size": size}
-        unread.write(orjson.dumps({"summary": summary}, option=orjson.OPT_APPEND_NEWLINE))
+                number += 1
+                arrived.add(number, line)
+            arrived.tell()
+            await arrived.room()
+        arrived.complete()
 
-    async def _record(self, group: list[tuple[int, bytes | None]], unread: Unread) -> None:
-        """Record a group of lines, each all by itself, and write what happened to each."""
-        read = await run_in_threadpool(self._read, group)
-        outcomes = iter(await self._append([request for request in read if isinstance(request, Request)]))
-        answers = bytearray()
-        for (number, _), request in zip(group, read, strict=True):
-            outcome = next(outcomes) if isinstance(request, Request) else request
-            answer = _answer(outcome)
-            self._counts[answer["result"]] += 1
-            answers += orjson.dumps({"line": number, **answer}, option=orjson.OPT_APPEND_NEWLINE)
-        unread.write(bytes(answers))
-        await unread.room()
+    async def _append(self, arrived: _Arrived, sent: asyncio.Queue[_Sent | None]) -> None:
+        """Give every line that is an event to the appender, each as a request of its own."""
+        while group := await arrived.take():
+            read = await run_in_threadpool(self._read, group)
+            requests = [request for request in read if isinstance(request, Request)]
+            await sent.put(_Sent(group, read, await self._enqueue(requests)))
+        await sent.put(None)
 
-    def _read(self, group: list[tuple[int, bytes | None]]) -> list[Request | Exception]:
-        found: list[Request | Exception] = []
+    def _read(self, group: Group) -> Judged:
+        found: Judged = []
         for _, line in group:
             try:
                 if line is None:
@@ -207,27 +247,54 @@ class StreamedAppend(Response):
                 found.append(problem)
         return found
 
-    async def _append(self, requests: list[Request]) -> list[Outcome]:
-        """Return what happened to each request; a full queue is waited for, as the client has no way to."""
-        while requests:
+    async def _enqueue(self, requests: list[Request]) -> asyncio.Future[list[Outcome]]:
+        """Return what will happen to each request; a full queue is waited for, as the client has no way to."""
+        told: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        if not requests:
+            told.set_result([])
+            return told
+        while True:
             try:
-                future = self._appender.enqueue(self._ledger, requests)
+                return asyncio.wrap_future(self._appender.enqueue(self._ledger, requests))
             except LedgerError as refusal:
                 if refusal.category is not Category.BUSY:
-                    return [refusal] * len(requests)
+                    told.set_result([refusal] * len(requests))
+                    return told
                 await anyio.sleep(0.05)
-            else:
-                return await asyncio.wrap_future(future)
-        return []
+
+    async def _write_outcomes(self, sent: asyncio.Queue[_Sent | None], unread: Unread) -> None:
+        """Write what happened to each line, group by group, and the summary at the end."""
+        while (part := await sent.get()) is not None:
+            outcomes = iter(await part.outcomes)
+            answers = bytearray()
+            for (number, _), request in zip(part.group, part.read, strict=True):
+                result, answer = _answer(number, next(outcomes) if isinstance(request, Request) else request)
+                self._counts[result] += 1
+                answers += answer
+            unread.write(bytes(answers))
+            await unread.room()
+        size = await run_in_threadpool(self._ledger.size)
+        names = ("recorded", "duplicate", "rejected")
+        summary = {**{name: self._counts[name] for name in names}, "size": size}
+        unread.write(orjson.dumps({"summary": summary}, option=orjson.OPT_APPEND_NEWLINE))
+        unread.complete()
+
+    async def _deliver(self, unread: Unread, send: Send) -> None:
+        while data := await unread.read():
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def _answer(outcome: Outcome) -> dict[str, Any]:
+def _answer(number: int, outcome: Outcome) -> tuple[str, bytes]:
+    """Return what happened to a line, in a word and as the line that says so."""
     if isinstance(outcome, Receipt):
-        result = outcome.results[0]
-        return {"result": "recorded" if result.recorded else "duplicate", "position": result.position}
+        recorded, position = outcome.results[0][:2]
+        result = "recorded" if recorded else "duplicate"
+        return result, b'{"line":%d,"result":"%b","position":%d}\n' % (number, result.encode(), position)
     if not isinstance(outcome, LedgerError):
         _log.error("line failed", **problems.described(outcome))
-    return {"result": "rejected", "problem": problems.problem(outcome)}
+    told = {"line": number, "result": "rejected", "problem": problems.problem(outcome)}
+    return "rejected", orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _line_too_long() -> LedgerError:

@@ -24,6 +24,10 @@ from factledger.core.errors import Category, LedgerError
 READERS = 8
 BUSY_TIMEOUT_SECONDS = 10
 CONNECT_TIMEOUT_SECONDS = 5
+# SQLite: when the write-ahead log is merged into the database. A large one is merged far cheaper, as pages that many
+# transactions changed are written once; so while busy we let it grow, and when idle merge what little there is.
+MERGE_BUSY_PAGES, MERGE_IDLE_PAGES = 32_768, 1_000
+_PAGES_A_TRANSACTION, _PAGES_A_ROW = 6, 0.5  # about as many as are written; measured, and only an estimate
 
 
 class Database:
@@ -46,6 +50,7 @@ class Database:
         self.dialect = parsed.get_backend_name()
         self.url = parsed
         self._one_writer = threading.Lock() if self.dialect == "sqlite" else None
+        self._unmerged_pages = 0.0
         if self.dialect == "sqlite":
             assert parsed.database is not None
             file = Path(parsed.database).expanduser()
@@ -81,8 +86,34 @@ class Database:
                 with self._writer.begin() as connection:
                     yield connection
             else:
-                with self._one_writer, self._writer.begin() as connection:
-                    yield connection
+                with self._one_writer:
+                    self._merge(MERGE_BUSY_PAGES)
+                    with self._writer.begin() as connection:
+                        driver: Any = connection.connection.driver_connection
+                        before = driver.total_changes
+                        yield connection
+                        self._unmerged_pages += _PAGES_A_TRANSACTION
+                        self._unmerged_pages += (driver.total_changes - before) * _PAGES_A_ROW
+
+    def rest(self) -> None:
+        """Do what is better done while nobody waits for a commit."""
+        if self._one_writer is not None:
+            with _reported(), self._one_writer:
+                self._merge(MERGE_IDLE_PAGES)
+
+    def _merge(self, least: int) -> None:
+        """Merge the write-ahead log into the database once about so many pages are in it; waits for no reader.
+
+        The writer does it itself, for two connections that write and merge at once may damage the database
+        (sqlite.org/wal.html, "The WAL-Reset Bug").
+        """
+        if self._unmerged_pages >= least:
+            connection = self._writer.raw_connection()
+            try:
+                connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").close()
+            finally:
+                connection.close()
+            self._unmerged_pages = 0
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -156,6 +187,7 @@ def _sqlite(url: Any, *, size: int, query_only: bool, begin: str) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",  # NORMAL loses acknowledged commits in a power cut
             "secure_delete=ON",
+            "wal_autocheckpoint=0",  # would merge within a commit, while somebody waits for it
             "mmap_size=268435456",
             f"cache_size=-{16 if query_only else 32}000",  # KiB, each connection
             "temp_store=MEMORY",

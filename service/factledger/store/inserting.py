@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import orjson
@@ -47,7 +48,7 @@ def _insert(connection: Connection, table: Table, rows: Sequence[Row], statement
     done = 0
     for count in _RUNS:
         while len(rows) - done >= count:
-            values = tuple(value for row in rows[done : done + count] for value in row)
+            values = tuple(chain.from_iterable(rows[done : done + count]))
             connection.exec_driver_sql(_statement(statement, table, count, mark), values)
             done += count
 

@@ -7,9 +7,8 @@ a few, and a read at any size ignores the rows at or above it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, delete, select, update
@@ -26,8 +25,7 @@ from factledger.store.lookups import Slot, packed
 _NOWHERE = (None, None)
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """What a retraction or correction points at: a position and, if it is an assertion, its slot."""
 
     position: int
@@ -35,8 +33,7 @@ class Target:
     slot: Slot | None
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A recorded event with its content parsed and its targets resolved: all that projecting needs."""
 
     position: int
@@ -94,29 +91,54 @@ def assertion_of(entry: Entry) -> Assertion:
     )
 
 
+class Known:
+    """Names and slots of one generation that are on disk for sure: what need not be offered to the database again.
+
+    Bounded, and right to forget anything at any time.
+    """
+
+    LIMIT = 250_000
+
+    def __init__(self) -> None:
+        """Know nothing."""
+        self.names: set[str] = set()
+        self.slots: set[Slot] = set()
+
+    def add(self, names: Iterable[str], slots: Iterable[Slot]) -> None:
+        """Take in what has been committed."""
+        for known in (self.names, self.slots):
+            if len(known) >= self.LIMIT:
+                known.clear()
+        self.names.update(names)
+        self.slots.update(slots)
+
+
 class Projection:
     """The projection of one ledger in one generation: written within the caller's transaction."""
 
-    def __init__(self, ledger_id: str, generation: int) -> None:
-        """Name the ledger and the generation whose rows are meant."""
+    def __init__(self, ledger_id: str, generation: int, known: Known | None = None) -> None:
+        """Name the ledger and the generation whose rows are meant, and what is known of them."""
         self.ledger_id = ledger_id
         self.generation = generation
+        self._known = known or Known()
+        self._names: dict[str, Naming] = {}  # inserted, but perhaps not committed
+        self._slots: dict[Slot, int] = {}
 
     def apply(self, connection: Connection, entries: Sequence[Entry]) -> None:
         """Project events in order, set by set; the cursor is the caller's to move, in the same transaction."""
         ledger, generation = self.ledger_id, self.generation
         assertions, context, retractions = list[Row](), list[Row](), list[Row]()
-        slots: dict[Slot, int] = {}
-        names: dict[str, Naming] = {}
+        slots, names = self._slots, self._names = {}, {}
+        known_slots, known_names = self._known.slots, self._known.names
         for entry in entries:
             position, data = entry.position, entry.data
             for ordinal, name in enumerate(events.named_ids(entry.source, data)):
-                if name not in names:
+                if name not in names and name not in known_names:
                     names[name] = (position, ordinal)
             by: Slot | None = None
             if entry.type == events.ASSERTION:
                 by = subject, predicate = data["subject"], data["predicate"]
-                if by not in slots:
+                if by not in slots and by not in known_slots:
                     slots[by] = position
                 kept = assertion_of(entry)
                 found_by = (kept.source, kept.outlet, kept.document_uri, kept.run)
@@ -139,6 +161,10 @@ class Projection:
             connection, schema.names, [(ledger, generation, name, *naming) for name, naming in sorted(names.items())]
         )
         self._touch(connection, [entry for entry in entries if entry.targets])
+
+    def committed(self) -> None:
+        """Take note that what was applied last is on disk."""
+        self._known.add(self._names, self._slots)
 
     def _touch(self, connection: Connection, entries: Sequence[Entry]) -> None:
         """Record every slot whose belief each of these events may change.
