@@ -16,7 +16,7 @@ from sqlalchemy import Table
 from factledger.ledger import Ledger
 from factledger.reading import Caches
 from factledger.store import schema
-from factledger.store.engines import Database
+from factledger.store.engines import MERGE_BUSY_PAGES, Database
 from factledger.wiring import DEFAULT_LEDGER, open_ledgers
 from tests.postgres import PostgresServer, postgres_server
 
@@ -158,6 +158,8 @@ class Raw:
         assert connection is not None
         self.connection: Any = connection
         self._mark = "?" if self.kind == "sqlite" else "%s"
+        if self.kind == "sqlite":  # which the service does by itself, as often
+            connection.execute(f"PRAGMA wal_autocheckpoint={MERGE_BUSY_PAGES}")
 
     def close(self) -> None:
         """Close the connection."""

@@ -51,7 +51,7 @@ QUICK = Plan((0, 3_000), 3, 15, 1_000, 15)
 # --- the same rows, three times
 
 
-def _split(rows: Written, size: int) -> Iterator[Written]:
+def split(rows: Written, size: int) -> Iterator[Written]:
     """Yield the rows of each run of so many positions."""
     at = {
         table.name: _databases.columns(table).index(_databases.position_column(table)) for table in LOG_AND_PROJECTIONS
@@ -92,7 +92,7 @@ class _Trio:
             taken[SERVICE].append(clocked(_appending(self.ledger, request)))
         rows = _databases.written(self.own, before, self.ledger.size())
         head = _databases.head(self.own)
-        for part in _split(rows, size):
+        for part in split(rows, size):
             taken[ROWS].append(clocked(_writing(self.rows, part, head)))
             taken[EVENTS].append(clocked(_writing_bare(self.bare, part)))
             if self.copied is not None:
