@@ -95,6 +95,10 @@ class Ledgers:
                 ledger = self._open.setdefault(name, Ledger(self.database, name, self._sources, self._wait))
         return ledger
 
+    def is_open(self, name: str) -> bool:
+        """Tell whether the ledger has been asked for before, so that `get` need not ask the database."""
+        return name in self._open
+
     def close(self) -> None:
         """Keep what the memo has gathered, and close the database."""
         for ledger in self._open.values():

@@ -124,6 +124,10 @@ class Recorder:
     def committed(self) -> None:
         """Take note that the transaction is on disk."""
         self._projection.committed()
+        if not self._staged.context:
+            with self._contexts.lock:
+                if self._contexts.size == self._head.size:  # so the next append need not look for what is not there
+                    self._contexts.extend(self._staged.size, (), {})
 
     def _look_up(self, requests: Sequence[Request]) -> None:
         """Fetch what the requests may repeat or point at, set by set."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import logging
+import os
+import queue
 import secrets
 import sys
+import threading
 import time
+from typing import BinaryIO
 
+import orjson
 import structlog
 
 from factledger.ledger import Ledgers
@@ -23,9 +30,32 @@ def clock() -> int:
     return time.time_ns() // 1000
 
 
+class Randomness:
+    """Fresh random bytes from the system, drawn many at a time; each is handed out once."""
+
+    DRAWN = 8_192
+
+    def __init__(self) -> None:
+        """Draw nothing yet."""
+        self._lock = threading.Lock()
+        self._drawn, self._used = b"", 0
+
+    def take(self, count: int) -> bytes:
+        """Return so many bytes that nobody has seen."""
+        with self._lock:
+            if self._used + count > len(self._drawn):
+                self._drawn, self._used = secrets.token_bytes(max(self.DRAWN, count)), 0
+            self._used += count
+            return self._drawn[self._used - count : self._used]
+
+
+_randomness = Randomness()
+os.register_at_fork(after_in_child=_randomness.__init__)  # type: ignore[misc]
+
+
 def salt() -> bytes:
     """Return 32 fresh random bytes, which keep an event's content from being guessed from its digest."""
-    return secrets.token_bytes(32)
+    return _randomness.take(32)
 
 
 def open_ledgers(database_url: str, sources: Sources | None = None) -> Ledgers:
@@ -44,21 +74,70 @@ def open_ledgers(database_url: str, sources: Sources | None = None) -> Ledgers:
 
 def configure_logging(settings: Settings) -> None:
     """Write log lines to standard error: JSON for machines or coloured text; never any event's content."""
+    as_json = settings.log_format == "json"
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if settings.log_format == "json" else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer(serializer=orjson.dumps) if as_json else structlog.dev.ConsoleRenderer()
     )
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _tracebacks if settings.log_format == "json" else _as_it_is,
+            _tracebacks if as_json else _as_it_is,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=(_LineWriter(sys.stderr.buffer) if as_json else structlog.PrintLoggerFactory(sys.stderr)),
         cache_logger_on_first_use=True,
     )
+
+
+class _LineWriter:
+    """Lines of the log, written in order by a thread of their own: a request does not wait for who reads them."""
+
+    WAITING = 20_000
+
+    def __init__(self, stream: BinaryIO) -> None:
+        """Start the thread; what is left when the process ends is written then."""
+        self._stream = stream
+        self._dropped = 0
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+        atexit.register(self._finish)
+
+    def __call__(self, *_names: object) -> _LineWriter:
+        """Return the one logger that there is, as structlog's factories do."""
+        return self
+
+    def msg(self, line: bytes) -> None:
+        """Take a line to be written soon; beyond so many that nobody reads, lines are counted and dropped."""
+        if self._lines.qsize() < self.WAITING:
+            self._lines.put(line)
+        else:
+            self._dropped += 1
+
+    debug = info = warning = error = critical = exception = msg
+
+    def _run(self) -> None:
+        line: bytes | None = b""
+        while line is not None:
+            line = self._lines.get()
+            lines = []
+            with contextlib.suppress(queue.Empty):
+                while line is not None:
+                    lines.append(line)
+                    line = self._lines.get_nowait()
+            dropped, self._dropped = self._dropped, 0
+            if dropped:
+                lines.append(b'{"event":"log lines dropped","level":"warning","count":%d}' % dropped)
+            with contextlib.suppress(OSError, ValueError):  # nobody reads any more: that stops no service
+                self._stream.write(b"\n".join([*lines, b""]))
+                self._stream.flush()
+
+    def _finish(self) -> None:
+        self._lines.put(None)
+        self._thread.join(5)
 
 
 # Without the values of local variables: those are content.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -32,6 +33,7 @@ _log = structlog.get_logger(__name__)
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
 _UNESCAPED = "!$&'()*+,;=:@-._~"  # what RFC 3986 lets stand in a segment of a path
+_PLAIN_PATH = (string.ascii_letters + string.digits + _UNESCAPED + "/").encode()
 _ROUTERS = (appending.router, reading.router, operating.router)
 
 
@@ -163,4 +165,6 @@ def _given_id(scope: Scope) -> str | None:
 def _escaped_path(scope: Scope) -> str:
     """Return the path with its escapes, in their one normal form, so that an id may hold a slash."""
     raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    if not raw.translate(None, _PLAIN_PATH):
+        return raw.decode("ascii")
     return "/".join(quote(unquote_to_bytes(segment), safe=_UNESCAPED) for segment in raw.split(b"/"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import Any
 
@@ -24,6 +23,7 @@ from factledger.ledger import Ledger
 from factledger.recording import Receipt, Request
 
 ANONYMOUS = "anonymous"
+READ_AT_ONCE_BYTES = 16 * 1024  # takes less than handing it to another thread
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]*)"')
 
@@ -58,10 +58,13 @@ async def append(request: HttpRequest, ledger: LedgerName) -> Response:
         if "if-match" in request.headers:
             raise invalid_request(Fault("/headers/if-match", "cannot be given with a stream; send a batch"))
         opened = await run_in_threadpool(service.open, ledger)
-        return StreamedAppend(service.appender, opened, ANONYMOUS)
+        return StreamedAppend(service.writer, opened, ANONYMOUS)
     body = await bodies.read_body(request, service.settings.max_body_bytes)
-    opened, wanted = await run_in_threadpool(_prepare, service, ledger, body, kind, request.headers)
-    outcome = (await asyncio.wrap_future(service.appender.enqueue(opened, [wanted])))[0]
+    if len(body) <= READ_AT_ONCE_BYTES and service.is_open(ledger):
+        opened, wanted = _prepare(service, ledger, body, kind, request.headers)
+    else:
+        opened, wanted = await run_in_threadpool(_prepare, service, ledger, body, kind, request.headers)
+    outcome = (await service.writer.enqueue(opened, [wanted]))[0]
     if isinstance(outcome, Exception):
         raise outcome
     return _respond(ledger, outcome, request.headers)

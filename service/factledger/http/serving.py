@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable
 
@@ -15,6 +17,7 @@ from factledger.core.errors import Category, LedgerError
 from factledger.http.app import create_app
 from factledger.settings import Settings
 
+SWITCH_SECONDS = 0.0005
 GRACE_SECONDS = 20  # for answers that are under way when the service is told to stop
 
 
@@ -35,6 +38,7 @@ def serve(database_url: str, settings: Settings, host: str, port: int, announce:
             "or set FACTLEDGER_OPEN_ON_ANY_ADDRESS=true if something else keeps strangers out.",
         )
     wiring.configure_logging(settings)
+    _tune()
     with _listen(address) as listener:
         app = create_app(wiring.open_ledgers(database_url), settings)
         server = uvicorn.Server(
@@ -53,6 +57,15 @@ def serve(database_url: str, settings: Settings, host: str, port: int, announce:
         announce(f"factledger listens on http://{shown}:{listener.getsockname()[1]}")
         announce("It is open: there are no API keys, so whoever reaches this address can read and append everything.")
         _run(server, listener)
+
+
+def _tune() -> None:
+    """Set the interpreter up for one thread that answers and one that writes, and for much that lives briefly."""
+    # A thread that comes back from the database waits so long for one that computes: at most this, many times a commit.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    # Events hold no cycles; by default each few hundred of them would make the collector look at all that is alive.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def _run(server: uvicorn.Server, listener: socket.socket) -> None:

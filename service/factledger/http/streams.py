@@ -20,10 +20,11 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from factledger.appender import Appender, Outcome
+from factledger.appender import Outcome
 from factledger.core import encoding, events
 from factledger.core.errors import Category, Fault, LedgerError
 from factledger.http import problems
+from factledger.http.awaiting import Writer
 from factledger.ledger import Ledger
 from factledger.recording import Receipt, Request
 
@@ -186,9 +187,9 @@ class StreamedAppend(Response):
 
     media_type = "application/x-ndjson"
 
-    def __init__(self, appender: Appender, ledger: Ledger, recorded_by: str) -> None:
+    def __init__(self, writer: Writer, ledger: Ledger, recorded_by: str) -> None:
         """Take where the events go."""
-        self._appender, self._ledger, self._recorded_by = appender, ledger, recorded_by
+        self._writer, self._ledger, self._recorded_by = writer, ledger, recorded_by
         self._counts: Counter[str] = Counter()
         self.status_code = 200
         self.background = None
@@ -255,7 +256,7 @@ class StreamedAppend(Response):
             return told
         while True:
             try:
-                return asyncio.wrap_future(self._appender.enqueue(self._ledger, requests))
+                return self._writer.enqueue(self._ledger, requests)
             except LedgerError as refusal:
                 if refusal.category is not Category.BUSY:
                     told.set_result([refusal] * len(requests))

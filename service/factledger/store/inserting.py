@@ -7,14 +7,14 @@ number of rows: a row at a time, or built anew for each call, they would cost mo
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache
 from itertools import chain
 from typing import Any
 
 import orjson
 from sqlalchemy import BigInteger, Boolean, Connection, Integer, LargeBinary, Table
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 Row = tuple[Any, ...]
 
@@ -33,8 +33,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> No
 def insert_new_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert the rows whose key is not there yet, and leave what is there."""
     if connection.dialect.name == "postgresql" and len(rows) >= _COPIED and not _has_bytes(table):
-        document = orjson.dumps(rows).decode()
-        connection.exec_driver_sql(_from_document(table), (document,))
+        _execute(connection, _from_document(table), (orjson.dumps(rows).decode(),))
     else:
         _insert(connection, table, rows, _NEW_VALUES)
 
@@ -49,7 +48,7 @@ def _insert(connection: Connection, table: Table, rows: Sequence[Row], statement
     for count in _RUNS:
         while len(rows) - done >= count:
             values = tuple(chain.from_iterable(rows[done : done + count]))
-            connection.exec_driver_sql(_statement(statement, table, count, mark), values)
+            _execute(connection, _statement(statement, table, count, mark), values)
             done += count
 
 
@@ -81,10 +80,16 @@ def _from_document(table: Table) -> str:
 def _copy(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     statement = f"COPY {table.name} ({_columns(table)}) FROM STDIN (FORMAT BINARY)"
     cursor: Any = connection.connection.cursor()
-    with _as_sqlalchemy(connection.dialect.dbapi), cursor, cursor.copy(statement) as copy:
+    with _as_sqlalchemy(connection, statement), cursor, cursor.copy(statement) as copy:
         copy.set_types([_type(column.type) for column in table.columns])
         for row in rows:
             copy.write_row(row)
+
+
+def _execute(connection: Connection, statement: str, values: Row) -> None:
+    """Execute through the driver itself: what SQLAlchemy adds to each statement is more than a small one costs."""
+    with _as_sqlalchemy(connection, statement), closing(connection.connection.cursor()) as cursor:
+        cursor.execute(statement, values)
 
 
 def _type(kind: Any) -> str:
@@ -96,11 +101,16 @@ def _type(kind: Any) -> str:
 
 
 @contextmanager
-def _as_sqlalchemy(driver: Any) -> Iterator[None]:
+def _as_sqlalchemy(connection: Connection, statement: str) -> Iterator[None]:
     """Raise what the driver raises as SQLAlchemy would: this is the one place that goes around it."""
+    driver: Any = connection.dialect.dbapi
     try:
         yield
-    except driver.OperationalError as problem:
-        raise OperationalError("COPY", None, problem) from problem
-    except driver.IntegrityError as problem:
-        raise IntegrityError("COPY", None, problem) from problem
+    except driver.Error as problem:
+        lost = connection.dialect.is_disconnect(problem, None, None)
+        kind = next(k for k in (OperationalError, IntegrityError, DBAPIError) if _is_a(problem, driver, k))
+        raise kind(statement, None, problem, connection_invalidated=lost) from problem
+
+
+def _is_a(problem: BaseException, driver: Any, kind: type[DBAPIError]) -> bool:
+    return kind is DBAPIError or isinstance(problem, getattr(driver, kind.__name__))
