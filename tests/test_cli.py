@@ -7,15 +7,12 @@ import io
 import json
 import sqlite3
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from rich.console import Console
 from rich.text import Text
 
@@ -25,6 +22,7 @@ from factledger.core.errors import Category, LedgerError
 from factledger.http.app import create_app
 from factledger.settings import Settings
 from factledger.wiring import open_ledgers
+from tests.serving import serving
 
 Event = dict[str, Any]
 
@@ -72,21 +70,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def server(sqlite_url: str) -> Iterator[str]:
     """The URL of a service on the same database as `sqlite_url`."""
-    app = create_app(open_ledgers(sqlite_url), Settings(log_level="error"))
-    serving = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
-    thread = threading.Thread(target=serving.run)
-    thread.start()
-    try:
-        deadline = time.monotonic() + 30
-        while not serving.started:
-            assert thread.is_alive()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        port = serving.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        serving.should_exit = True
-        thread.join()
+    with serving(create_app(open_ledgers(sqlite_url), Settings(log_level="error"))) as url:
+        yield url
 
 
 @pytest.fixture(params=["--database", "--server"])
