@@ -46,6 +46,7 @@ PROGRAM = "import sys; from factledger.cli import main; sys.exit(main())"
 ELISION = "…"
 _NOT_RUN = re.compile(r"<!-- not run: (?P<reason>[^\n]+?) -->\s*\Z")
 _PROGRAM = re.compile(r"(?:python3 run\.py|\.venv/bin/factledger)(?= )")
+_PYTHON = re.compile(r"\.venv/bin/python(?= )")
 _SERVING = re.compile(r"^factledger (?:serve|demo)\b(?!.*(?:--no-serve|\|\|)).*$", re.MULTILINE)
 _PROBLEM = '"type":"/problems/'
 
@@ -160,6 +161,7 @@ class Place:
         self._blocks = 0
         programs = directory / "programs"
         programs.mkdir()
+        (directory / "docs").symlink_to(ROOT / "docs")  # the importers and their samples
         write_client(programs / "factledger", launcher)
         own = {name: value for name, value in os.environ.items() if not name.startswith("FACTLEDGER_")}
         self._environment = own | {
@@ -191,7 +193,7 @@ class Place:
 
         A command that serves goes on in the background; what it says until it listens is what it prints.
         """
-        source, said = _PROGRAM.sub("factledger", source), ""
+        source, said = _PYTHON.sub("python", _PROGRAM.sub("factledger", source)), ""
         if (serving := _SERVING.search(source)) is not None:
             said = self._serve(serving[0])
             source = source.replace(serving[0], "")
