@@ -22,9 +22,11 @@ from factledger.core import events, times
 from factledger.core.context import ContextLog
 from factledger.core.errors import Category, LedgerError
 from factledger.core.timeline import Segment, segments
+from factledger.proving import Proofs
 from factledger.reading import Caches, Question, Snapshot
 from factledger.recording import Receipt, Recorder, Request, Sources
-from factledger.store import log, projections
+from factledger.sealing import Sealer
+from factledger.store import log, projections, tree
 from factledger.store.engines import Database
 from factledger.store.lookups import Memo
 from factledger.store.projections import Entry, Projection, target_of
@@ -46,9 +48,16 @@ class Answer:
 class Ledgers:
     """All ledgers of a database."""
 
-    def __init__(self, database: Database, sources: Sources, wait: Callable[[float], None] = time.sleep) -> None:
-        """Take an open, migrated database, and the clock and randomness that recording needs."""
+    def __init__(
+        self,
+        database: Database,
+        sources: Sources,
+        wait: Callable[[float], None] = time.sleep,
+        sealer: Sealer | None = None,
+    ) -> None:
+        """Take an open, migrated database, the clock and randomness that recording needs, and who signs."""
         self.database = database
+        self.sealer = sealer
         self._sources = sources
         self._wait = wait
         self._open: dict[str, Ledger] = {}
@@ -70,6 +79,8 @@ class Ledgers:
             is_new = log.create(connection, name, strict=strict, created_at=self._sources.now())
             known = log.head(connection, name)
         if is_new:
+            if self.sealer is not None:
+                self.sealer.appended(name)
             return True
         if known.strict != strict:
             raise LedgerError(Category.CONFLICT, "ledger-exists", "The ledger exists with another setting of `strict`.")
@@ -92,7 +103,9 @@ class Ledgers:
             with self.database.reading() as connection:
                 log.head(connection, name)
             with self._lock:
-                ledger = self._open.setdefault(name, Ledger(self.database, name, self._sources, self._wait))
+                ledger = self._open.setdefault(
+                    name, Ledger(self.database, name, self._sources, self._wait, self.sealer)
+                )
         return ledger
 
     def close(self) -> None:
@@ -105,9 +118,18 @@ class Ledgers:
 class Ledger:
     """One ledger. Safe to share between threads."""
 
-    def __init__(self, database: Database, name: str, sources: Sources, wait: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        sources: Sources,
+        wait: Callable[[float], None],
+        sealer: Sealer | None = None,
+    ) -> None:
         """Take an existing ledger of a database."""
         self.name = name
+        self.proofs = Proofs(database, name)
+        self._sealer = sealer
         self._database, self._sources, self._wait = database, sources, wait
         self._caches = Caches()
         self._contexts: dict[int, ContextLog] = {}  # by generation
@@ -123,11 +145,17 @@ class Ledger:
         Raises:
             LedgerError: `database-unavailable` if the transaction failed as a whole. After a broken connection
                 it is unknown whether it was stored; the same ids may always be sent again.
+                `checkpoint-contradicted` if appending would fork the log; nothing is recorded then.
         """
+        if self._sealer is not None:
+            self._sealer.permit(self.name)
         with self._database.writing() as connection:
             head = log.head(connection, self.name, lock=True)
             recorder = Recorder(connection, head, self._context_log(head.generation), self._sources)
-            return recorder.record(requests)
+            outcomes = recorder.record(requests)
+        if self._sealer is not None:
+            self._sealer.appended(self.name, sum(len(request.drafts) for request in requests))
+        return outcomes
 
     def append_one(self, request: Request) -> Receipt:
         """Record one request in a transaction of its own.
@@ -143,9 +171,11 @@ class Ledger:
     # --- reading
 
     def describe(self) -> Json:
-        """Return name, size, time and root of the log, and how far it is projected."""
+        """Return name, size, time and root of the log, how far it is projected, and who signs it."""
         with self._database.reading() as connection:
             head = log.head(connection, self.name)
+            published = tree.published(connection, self.name)
+        signers = () if published is None else published.verifier_keys
         return {
             "ledger": self.name,
             "strict": head.strict,
@@ -154,6 +184,8 @@ class Ledger:
             "recorded_at": times.format_instant(head.recorded_at) if head.size else None,
             "root": answers.base64_text(head.frontier.root()),
             "projected_size": head.projected_size,
+            "verifier_key": signers[0] if signers else None,
+            "former_verifier_keys": list(signers[1:]),
         }
 
     def size(self) -> int:

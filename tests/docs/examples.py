@@ -35,7 +35,7 @@ from factledger.core.errors import LedgerError
 from factledger.core.events import read_event
 from factledger.http.app import create_app
 from factledger.settings import Settings
-from factledger.wiring import open_ledgers
+from factledger.wiring import open_ledgers, salt
 from tests.docs.launcher import ROOT, write_client
 
 SHOWN = "127.0.0.1:8000"  # where the pages say that the service is
@@ -281,7 +281,10 @@ class Place:
     def _serve_here(self) -> None:
         """Serve the page's database from this process, for pages that take a running service for granted."""
         file = self.directory / "data" / "factledger" / "ledger.db"
-        app = create_app(open_ledgers(f"sqlite:///{file}"), Settings(log_level="error"))
+        ledgers = open_ledgers(f"sqlite:///{file}")
+        assert ledgers.sealer is not None
+        ledgers.sealer.make_key(salt)  # as `factledger serve` does
+        app = create_app(ledgers, Settings(log_level="error"))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
         thread = threading.Thread(target=server.run)
         thread.start()

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 import httpx2
 import orjson
 
+from factledger.cli import terminal
 from factledger.cli.options import At, Local, Where, unfit
 from factledger.core import events
 from factledger.core.errors import Category, Fault, LedgerError
@@ -93,6 +94,7 @@ def reach(where: Where, *, create: bool = False) -> Iterator[Reach]:
 @contextmanager
 def opened(where: Local, *, create: bool) -> Iterator[Ledgers]:
     """Yield the ledgers of the database that the options, or else the settings, name."""
+    from factledger.settings import read_settings
     from factledger.wiring import open_ledgers  # here, since it loads the database's library
 
     url = database_url(where)
@@ -103,12 +105,41 @@ def opened(where: Local, *, create: bool) -> Iterator[Ledgers]:
             "database-not-found",
             f"There is no database at {path}; `factledger init` makes one.",
         )
-    ledgers = open_ledgers(url)
+    settings = read_settings()
+    ledgers = open_ledgers(url, settings=settings)
     try:
-        yield ledgers
+        if create and ledgers.sealer is not None:
+            ledgers.sealer.start(lambda name, problem: _not_sealed(name, problem, json=where.json))
+        try:
+            yield ledgers
+        finally:
+            if ledgers.sealer is not None:
+                ledgers.sealer.close()
     finally:
         # Not ledgers.close(): keeping the memo of a single read would make a reader a second writer.
         ledgers.database.close()
+
+
+def _not_sealed(name: str, problem: Exception, *, json: bool) -> None:
+    """Say that what is recorded is not signed yet; the next command or service that has the key tries again."""
+    if isinstance(problem, LedgerError):
+        terminal.report(problem, json=json, place=name)
+
+
+def sign(ledgers: Ledgers) -> Path | None:
+    """Make the key of a database that has none, sign every ledger as it is now, and return the key's file.
+
+    None if there is no key and none may be made, since another has signed before.
+    """
+    from factledger.wiring import salt
+
+    assert ledgers.sealer is not None
+    ledgers.sealer.make_key(salt)
+    if not ledgers.sealer.keeper.has_key:
+        return None
+    for name in ledgers.names():
+        ledgers.sealer.seal(name)
+    return ledgers.sealer.keeper.key_file.resolve()
 
 
 def database_url(where: Local) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 EMPTY_ROOT = hashlib.sha256(b"").digest()
 
@@ -205,9 +206,48 @@ def parse_tile_path(path: str) -> Tile:
 
 def subtree_root(hashes: Sequence[bytes]) -> bytes:
     """Return the root of a full subtree, given a power of two of nodes of one height."""
+    sha256 = hashlib.sha256  # node_hash without the call: a checkpoint hashes as many nodes as there are new events
     while len(hashes) > 1:
-        hashes = [node_hash(hashes[i], hashes[i + 1]) for i in range(0, len(hashes), 2)]
+        pairs = iter(hashes)
+        hashes = [sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
     return hashes[0]
+
+
+class Edge:
+    """The partial tiles at the right edge of a tree: all that growing it needs, and its root."""
+
+    def __init__(self, size: int = 0, partial: Iterable[Sequence[bytes]] = ()) -> None:
+        """Take the size, and the partial tile of each level from 0 on; those above may be left out if empty."""
+        self.size = size
+        self._levels = [list(hashes) for hashes in partial]
+
+    def extend(self, leaves: Iterable[bytes]) -> list[tuple[int, int, bytes]]:
+        """Take in the leaf hashes that follow; return (level, index, hash) of each node that completes a tile below."""
+        grown: list[tuple[int, int, bytes]] = []
+        following = iter(leaves)
+        while True:
+            partial = self._level(0)
+            added = list(islice(following, TILE_WIDTH - len(partial)))
+            if not added:
+                return grown
+            partial += added
+            self.size += len(added)
+            level = 0
+            while len(partial) == TILE_WIDTH:
+                above, level = subtree_root(partial), level + 1
+                grown.append((level, (self.size >> (TILE_HEIGHT * level)) - 1, above))
+                partial.clear()
+                partial = self._level(level)
+                partial.append(above)
+
+    def _level(self, level: int) -> list[bytes]:
+        if level == len(self._levels):
+            self._levels.append([])
+        return self._levels[level]
+
+    def root(self) -> bytes:
+        """Return the root of the whole tree."""
+        return range_root(nodes_of_tiles(lambda level, _index: self._levels[level]), 0, self.size)
 
 
 def nodes_of_tiles(tile: Callable[[int, int], Sequence[bytes]]) -> Node:

@@ -23,9 +23,11 @@ _REF = "#/components/schemas/{model}"
 _MODELS: tuple[type[BaseModel], ...] = (
     wire.Alive,
     wire.AppendAnswer,
+    wire.ConsistencyAnswer,
     wire.EntityAnswer,
     wire.EventPage,
     wire.HistoryAnswer,
+    wire.InclusionAnswer,
     wire.LedgerDescription,
     wire.LedgerList,
     wire.LedgerSettings,
@@ -88,6 +90,15 @@ def refusals(*statuses: int) -> dict[int | str, Json]:
     }
 
 
+def plain(meaning: str, media_type: str, *, binary: bool = False) -> Json:
+    """Return how an answer that is no JSON is described."""
+    return {
+        "description": meaning,
+        "content": {media_type: {"schema": {"type": "string", **({"format": "binary"} if binary else {})}}},
+        "headers": {"Cache-Control": _HEADERS["Cache-Control"]},
+    }
+
+
 NOT_MODIFIED: dict[int | str, Json] = {304: {"description": "The answer that is at hand still holds."}}
 
 
@@ -101,7 +112,7 @@ _HEADERS: dict[str, Json] = {
     "Ledger-Size": {"description": "How many events it rests on.", "schema": {"type": "integer"}},
     "Link": _text("`permalink`: the same question, all pinned. `next`: the page after this."),
     "Content-Location": _text("The permalink."),
-    "Cache-Control": _text("`immutable` for a permalink, else `no-cache`."),
+    "Cache-Control": _text("`immutable` for what stays the same for ever, else `no-cache` or `no-store`."),
     "Memento-Datetime": _text("With Accept-Datetime: when the last of the events was recorded (RFC 7089)."),
     "Location": _text("Where to read it."),
 }

@@ -243,6 +243,20 @@ class HistoryQuery(SlotsQuery):
     limit: Annotated[Limit, Field(le=MAX_LIMIT)] = 50
 
 
+class InclusionQuery(_Query):
+    """Which event, in the log of which size."""
+
+    position: Count = Field(description="The event's position.")
+    size: Count | None = Field(None, description="How many events the log has: by default as many as now.")
+
+
+class ConsistencyQuery(_Query):
+    """Which two sizes of the log."""
+
+    from_: Count = Field(alias="from", description="The smaller size.")
+    to: Count | None = Field(None, description="The larger size: by default the present one.")
+
+
 async def given_once(request: Request) -> None:
     """Refuse a query that gives a parameter more than once, since only one could be heeded.
 

@@ -36,7 +36,10 @@ def serve(database_url: str, settings: Settings, host: str, port: int, announce:
         )
     wiring.configure_logging(settings)
     with _listen(address) as listener:
-        app = create_app(wiring.open_ledgers(database_url), settings)
+        ledgers = wiring.open_ledgers(database_url, settings=settings)
+        if ledgers.sealer is not None:
+            ledgers.sealer.make_key(wiring.salt)
+        app = create_app(ledgers, settings)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,

@@ -56,6 +56,8 @@ class LedgerDescription(BaseModel):
     recorded_at: str | None = Field(description="When the last event was recorded; null while there is none.")
     root: str = Field(description="Merkle root over all events (RFC 6962), in base64.")
     projected_size: int
+    verifier_key: str | None = Field(description="Whose signature its checkpoints bear (C2SP vkey); null before any.")
+    former_verifier_keys: list[str] = Field(description="Keys that signed earlier checkpoints, the latest first.")
 
 
 class LedgerList(_Answer):
@@ -325,6 +327,26 @@ class WhyAnswer(_BeliefAnswer):
     not_in_force: list[NotInForce]
     no_surety: list[Evidence]
     policy: AppliedPolicy
+
+
+class InclusionAnswer(_Answer):
+    """The proof that an event is in the log (RFC 6962, section 2.1.1)."""
+
+    position: int
+    size: int
+    leaf_hash: str = Field(description="In base64, as all hashes.")
+    root: str = Field(description="Of the log of that size.")
+    hashes: list[str] = Field(description="From the leaf up.")
+
+
+class ConsistencyAnswer(_Answer):
+    """The proof that the log of one size only adds to that of another (RFC 6962, section 2.1.2)."""
+
+    from_: int = Field(alias="from")
+    to: int
+    from_root: str
+    to_root: str
+    hashes: list[str] = Field(description="From the leaves up; none from an empty log, or between equal sizes.")
 
 
 class Alive(_Answer):

@@ -1,8 +1,8 @@
 """Tables and constraints. Every primary and unique key starts with the ledger, which is what is sharded on.
 
 Instants are integer microseconds since 1970, UTC. Stored bytes are what is hashed; nothing is kept as JSON that
-a database could render in another way. The tables after `events` are projections: they can be dropped and
-rebuilt from it. Their rows belong to a generation, so that a rebuild can fill the next one beside the old.
+a database could render in another way. The tables after `checkpoints` are projections: they can be dropped and
+rebuilt from the log. Their rows belong to a generation, so that a rebuild can fill the next one beside the old.
 """
 
 from __future__ import annotations
@@ -65,6 +65,30 @@ Index(
     events.c.position,
     sqlite_where=events.c.type != "factledger.assertion.v1",
     postgresql_where=events.c.type != text("'factledger.assertion.v1'"),
+)
+
+# The Merkle tree above its leaves: the roots of full subtrees of 256**level events, from level 1 on. Derived from the
+# log by whoever signs it, never by whoever appends; the leaves are hashed from the events whenever they are asked for.
+subtrees = Table(
+    "subtrees",
+    metadata,
+    Column("ledger_id", Key, nullable=False),
+    Column("level", Integer, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("ledger_id", "level", "number"),
+    sqlite_with_rowid=False,
+)
+
+# The last checkpoint that was signed, for those who have no access to the files of the signer.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("ledger_id", Key, nullable=False),
+    Column("note", LargeBinary, nullable=False),  # a C2SP signed note
+    Column("verifier_keys", LargeBinary, nullable=False),  # C2SP vkeys, one a line, the current one first
+    PrimaryKeyConstraint("ledger_id"),
+    sqlite_with_rowid=False,
 )
 
 # Assertions by slot, as posted: no rating, surety or canonical id is baked in. `inputs` is all that belief needs,
