@@ -136,8 +136,9 @@ def importer(file: Path, previous: Path | None) -> Iterator[Mapped]:
 
     def current(row: Row) -> Iterator[Event]:
         yield from statement(row, row["last_seen"] < runs[row["dataset"]])
-        kept.add(row["id"])
-        canonical[row["entity_id"]] = row["canonical_id"]
+        if previous is not None:
+            kept.add(row["id"])
+            canonical[row["entity_id"]] = row["canonical_id"]
 
     def gone(row: Row) -> Iterator[Event]:
         if row["id"] not in kept:

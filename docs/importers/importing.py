@@ -30,6 +30,7 @@ class LeftOut:
 
 
 ASSERTION = "factledger.assertion.v1"
+REMEMBERED = 10_000
 
 Event = dict[str, Any]
 Row = dict[str, Any]
@@ -73,12 +74,17 @@ def mapped(rows: Iterable[tuple[int, Row | LeftOut]], mapping: Callable[[Row], I
 
 
 def once(pairs: Iterable[Mapped]) -> Iterator[Mapped]:
-    """Yield what a file says, and what is no assertion only once: the label of a publisher is not news on each line."""
+    """Yield what a file says, and what is no assertion only once: the label of a publisher is not news on each line.
+
+    It forgets after a while, to stay small. The ledger recognises what is said again.
+    """
     said: set[str] = set()
     for number, event in pairs:
         if isinstance(event, LeftOut) or event["type"] == ASSERTION:
             yield number, event
         elif event["id"] not in said:
+            if len(said) == REMEMBERED:
+                said.clear()
             said.add(event["id"])
             yield number, event
 

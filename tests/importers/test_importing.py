@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from docs.importers import covid, ftm, losses, wikidata
+from docs.importers import covid, ftm, importing, losses, wikidata
 from docs.importers.importing import LeftOut, slug
-from factledger.client import Ledger
+from factledger.client import Ledger, agent
 from tests.importers.conftest import SAMPLES, Run
 
 COVID = (SAMPLES / "covid.jsonl").read_text("utf-8").splitlines()
@@ -150,6 +150,13 @@ def test_slugs(name: str, joint: str, expected: str) -> None:
 def events_of(module: ModuleType, file: Path, previous: Path | None = None) -> list[dict[str, Any]]:
     """What an importer makes of a file, without a service."""
     return [event for _, event in module.importer(file, previous) if not isinstance(event, LeftOut)]
+
+
+def test_what_is_no_assertion_is_said_once_and_forgotten_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = [(n, agent(f"a:{n % 3}", label="x", id=f"a:{n % 3}")) for n in range(9)]
+    assert [number for number, _ in importing.once(labels)] == [0, 1, 2]
+    monkeypatch.setattr(importing, "REMEMBERED", 2)
+    assert [number for number, _ in importing.once(labels)] == list(range(9))
 
 
 def test_ids_are_unique_within_a_file() -> None:
