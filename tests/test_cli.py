@@ -391,6 +391,67 @@ def test_many_batches(run: Command, at: tuple[str, str], monkeypatch: pytest.Mon
     assert told.problems[0]["at"] == "-:21"
 
 
+# --- previews
+
+
+def rating(grade: str) -> Event:
+    data = {"agent": "outlet:1", "reliability": grade}
+    return {**assertion(0), "type": "factledger.agent.v1", "id": f"rate-{grade}", "data": data}
+
+
+def test_a_preview_records_nothing_and_says_what_would_change(run: Command, at: tuple[str, str]) -> None:
+    run("post", "-", *at, stdin=lines(assertion(1), assertion(2)))
+    bad = assertion(3, predicate="Location")
+    dangling = assertion(4, corrects=[9])
+    tried = run("post", "-", "--preview", *at, "--json", stdin=lines(assertion(1), rating("A"), bad, dangling))
+    assert tried.code == terminal.INVALID
+    assert sorted((found["at"], found["code"]) for found in tried.problems) == [
+        ("-:3", "invalid-event"),
+        ("-:4", "invalid-event"),
+    ]
+    said = tried.json
+    assert (said["recorded"], said["duplicate"], said["rejected"], said["size"]) == (1, 1, 2, 3)
+    (change,) = said["changes"]
+    assert (change["entity"], change["cause"]["id"], change["position"]) == ("person:a", "rate-A", 2)
+    shown = run("post", "-", "--preview", *at, stdin=lines(rating("A")))
+    assert shown.code == 0
+    assert "Nothing is recorded. Posted now: 1 new, 0 there already, 0 rejected." in shown.out
+    assert "rate-A" in shown.out
+    assert run("post", "-", *at, stdin=lines(rating("A"))).out.startswith("1 recorded, 0 there already")
+
+
+def test_a_preview_goes_on_until_its_limit(run: Command, at: tuple[str, str]) -> None:
+    run("post", "-", *at, stdin=lines(*(assertion(1, subject=f"person:{n}") | {"id": f"b{n}"} for n in range(5))))
+    some = run("post", "-", "--preview", "--limit", "2", *at, stdin=lines(rating("A")))
+    assert "There is more" in some.out
+    some = run("post", "-", "--preview", "--limit", "4", *at, "--json", stdin=lines(rating("A")))
+    assert [change["entity"] for change in some.json["changes"]] == [f"person:{n}" for n in range(4)]
+    assert some.json["next"] is not None
+    every = run("post", "-", "--preview", *at, "--json", stdin=lines(rating("A")))
+    assert len(every.json["changes"]) == 5
+    assert every.json["next"] is None
+
+
+def test_a_preview_that_changes_nothing_says_so(run: Command, at: tuple[str, str]) -> None:
+    run("post", "-", *at, stdin=lines(assertion(1)))
+    assert "Belief would not change." in run("post", "-", "--preview", *at, stdin=lines(assertion(1))).out
+
+
+def test_a_preview_tells_what_survives(run: Command, at: tuple[str, str]) -> None:
+    same = {"value": {"entity": "place:x"}}
+    run("post", "-", *at, stdin=lines(*(assertion(n, **same) for n in range(3))))
+    gone = {**rating("A"), "type": "factledger.retraction.v1", "data": {"targets": [0], "reason": "other"}}
+    shown = run("post", "-", "--preview", *at, stdin=lines(gone)).out
+    assert "Loses support, and keeps its status" in shown
+    assert "2 assertions" in shown
+
+
+def test_a_preview_of_too_much_is_refused(run: Command, at: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posting, "MAX_PREVIEW", 2)
+    refused = run("post", "-", "--preview", *at, "--json", stdin=lines(*map(assertion, range(3))))
+    assert (refused.code, refused.problems[0]["code"]) == (terminal.INVALID, "preview-too-large")
+
+
 def test_nothing_to_post_says_where_the_ledger_stands(run: Command, at: tuple[str, str]) -> None:
     assert run("post", "-", *at, "--json").json == {"recorded": 0, "duplicate": 0, "rejected": 0, "size": 0}
 

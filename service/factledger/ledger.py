@@ -22,6 +22,7 @@ from factledger.core import events, times
 from factledger.core.context import ContextLog
 from factledger.core.errors import Category, LedgerError
 from factledger.core.timeline import Segment, segments
+from factledger.previewing import Supposed, preview
 from factledger.proving import Proofs
 from factledger.reading import Caches, Question, Snapshot
 from factledger.recording import Receipt, Recorder, Request, Sources
@@ -167,6 +168,46 @@ class Ledger:
         if isinstance(outcome, LedgerError):
             raise outcome
         return outcome
+
+    # --- previewing
+
+    def preview(
+        self,
+        requests: Sequence[Request | LedgerError],
+        problem: Callable[[LedgerError], Json],
+        *,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Answer:
+        """Return what `append` would say of these requests, and what that would change; nothing is recorded.
+
+        Judged and read on one snapshot of the ledger, without a lock. What cannot even be read as a request is given
+        as its refusal; `problem` says how refusals are shown. A page holds about `limit` changes, all those of a slot
+        together; `after` is from the link to the next page, which goes on at the size and instant of the first.
+
+        Raises:
+            LedgerError: `page-unknown` if `after` is not from such a link.
+        """
+        with self._database.reading() as connection:
+            head = log.head(connection, self.name)
+            supposed = Supposed(head.size, self._sources.now())
+            if after is not None:
+                size, instant, *last = answers.read_page(after, int, int, str, str)
+                supposed = Supposed(min(size, head.size), min(instant, supposed.instant), (last[0], last[1]))
+            found = preview(connection, head, self._context_log(head.generation), requests, supposed, limit=limit)
+        return Answer(orjson.dumps(answers.preview(found, self.name, limit, problem)), None, supposed.size)
+
+    def preview_one(self, request: Request, *, after: str | None = None, limit: int = 100) -> Answer:
+        """Return what `append_one` would say, and what that would change; nothing is recorded.
+
+        Raises:
+            LedgerError: whatever the request would be refused for; `page-unknown`.
+        """
+
+        def refuse(refusal: LedgerError) -> Json:
+            raise refusal
+
+        return self.preview([request], refuse, after=after, limit=limit)
 
     # --- reading
 

@@ -88,9 +88,15 @@ def post(
         ),
     ],
     where: Where,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Record nothing: show what would change, and what would survive it.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="About how many changes a preview shows.")] = 100,
 ) -> int:
     """Record the events of files. Good ones are kept, bad ones named; what is recorded already is recognised."""
     given = posting.Files(files)
+    if preview:
+        return _preview(given, where, limit)
     summary = posting.Summary()
     with terminal.progress("posting", "events") as update, reach(where, create=True) as ledger:
         try:
@@ -112,6 +118,24 @@ def post(
     if summary.rejected == 0:
         return 0
     return terminal.CONFLICT if summary.conflicting == summary.rejected else terminal.INVALID
+
+
+def _preview(given: posting.Files, where: Where, limit: int) -> int:
+    refused: list[LedgerError] = []
+
+    def refuse(place: posting.Place, refusal: LedgerError) -> None:
+        refused.append(refusal)
+        terminal.report(refusal, json=where.json, place=place)
+
+    with reach(where) as ledger:
+        tried = posting.preview(given, ledger, limit, refused=refuse)
+    if where.json:
+        terminal.write_json(orjson.dumps(tried))
+    else:
+        terminal.say(tables.preview(tried))
+    if not refused:
+        return 0
+    return terminal.CONFLICT if all(r.category is Category.CONFLICT for r in refused) else terminal.INVALID
 
 
 # --- reading

@@ -68,6 +68,9 @@ class Reach(Protocol):
     def append(self, lines: Sequence[Line]) -> Appended:
         """Record each line by itself: good ones are kept, whatever becomes of the others."""
 
+    def preview(self, lines: Sequence[Line], after: str | None, limit: int) -> bytes:
+        """Return what recording each line by itself would change; nothing is recorded."""
+
     def size(self) -> int:
         """Return how many events are recorded."""
 
@@ -206,6 +209,14 @@ class InDatabase:
             sizes[-1] if sizes else self.size(),
         )
 
+    def preview(self, lines: Sequence[Line], after: str | None, limit: int) -> bytes:
+        """Return what recording each line by itself would change; nothing is recorded."""
+        from factledger.http.problems import problem  # refusals look as a server shows them
+        from factledger.recording import Request
+
+        requests = [Request([line.draft]) for line in lines]
+        return self._ledger.preview(requests, problem, after=after, limit=limit).body
+
     def size(self) -> int:
         """Return how many events are recorded."""
         return self._ledger.size()
@@ -274,11 +285,18 @@ class BehindServer:
             )
         return Appended(
             [
-                _refusal(line["problem"]) if line["result"] == "rejected" else line["result"] == "recorded"
+                refusal_of(line["problem"]) if line["result"] == "rejected" else line["result"] == "recorded"
                 for line in told[:-1]
             ],
             told[-1]["summary"]["size"],
         )
+
+    def preview(self, lines: Sequence[Line], after: str | None, limit: int) -> bytes:
+        """Return what recording each line by itself would change; nothing is recorded."""
+        body = b"".join(line.body + b"\n" for line in lines)
+        query = {"limit": str(limit), **({} if after is None else {"after": after})}
+        headers = {"Content-Type": "application/x-ndjson"}
+        return self._ask("POST", f"{self._ledger}/preview", params=query, content=body, headers=headers)
 
     def size(self) -> int:
         """Return how many events are recorded."""
@@ -301,7 +319,7 @@ class BehindServer:
             ) from failure
         if response.is_success:
             return response.content
-        raise _refusal(_problem_of(response))
+        raise refusal_of(_problem_of(response))
 
 
 def _of(predicate: str | None) -> dict[str, str]:
@@ -336,7 +354,7 @@ _CATEGORIES = {
 }
 
 
-def _refusal(stated: Mapping[str, Any]) -> LedgerError:
+def refusal_of(stated: Mapping[str, Any]) -> LedgerError:
     """Return the refusal that a problem object states."""
     status = int(stated.get("status", 500))
     code = str(stated.get("code", f"http-{status}"))

@@ -31,6 +31,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     wire.LedgerDescription,
     wire.LedgerList,
     wire.LedgerSettings,
+    wire.PreviewAnswer,
     wire.Problem,
     wire.Ready,
     wire.Root,
@@ -140,14 +141,16 @@ BELIEF_READ: Json = {"parameters": [IF_NONE_MATCH, ACCEPT_DATETIME]}
 LOG_READ: Json = {"parameters": [IF_NONE_MATCH]}
 
 _LINES: Json = {"type": "string", "description": "One event a line, each recorded by itself."}
+_IF_MATCH = _header("If-Match", "The size in quotes that the ledger must be at.", examples=['"42"'])
+_BINARY_MODE = [
+    _header(f"ce-{name}", f"Binary mode: the event's `{name}`, percent-encoded; the body is its data.")
+    for name in ("specversion", "type", "source", "id", "time")
+]
 APPEND: Json = {
     "parameters": [
-        _header("If-Match", "The size in quotes that the ledger must be at.", examples=['"42"']),
+        _IF_MATCH,
         _header("Prefer", "`respond-async`: do not wait for the projection, which never lags behind here."),
-        *(
-            _header(f"ce-{name}", f"Binary mode: the event's `{name}`, percent-encoded; the body is its data.")
-            for name in ("specversion", "type", "source", "id", "time")
-        ),
+        *_BINARY_MODE,
     ],
     "requestBody": {
         "required": True,
@@ -159,6 +162,7 @@ APPEND: Json = {
         },
     },
 }
+PREVIEW: Json = {"parameters": [_IF_MATCH, *_BINARY_MODE], "requestBody": APPEND["requestBody"]}
 CREATE: Json = {"requestBody": {"required": False, "content": {bodies.JSON: {"schema": ref(wire.LedgerSettings)}}}}
 STREAMED_APPEND: Json = {"anyOf": [ref(wire.StreamedLine), ref(wire.StreamedSummary)]}
 

@@ -118,6 +118,13 @@ class LedgersQuery(_Query):
     after: str | None = Field(None, max_length=64, description="From a `next` link.")
 
 
+class PreviewQuery(_Query):
+    """Which page of what an append would change."""
+
+    limit: Limit = DEFAULT_LIMIT
+    after: str | None = Field(None, max_length=1024, description="From a `next` link.")
+
+
 class KnownQuery(_Query):
     """What the ledger knew: up to a size or an instant; everything, if neither is given."""
 

@@ -25,7 +25,7 @@ from factledger.core import encoding, events
 from factledger.core.errors import Category, Fault, LedgerError
 from factledger.http import problems
 from factledger.ledger import Ledger
-from factledger.recording import Receipt, Request
+from factledger.recording import MAX_BATCH, Receipt, Request, batch_too_large
 
 MAX_LINE_BYTES = events.MAX_EVENT_BYTES
 GROUP_LINES = 500
@@ -200,9 +200,7 @@ class StreamedAppend(Response):
         found: list[Request | Exception] = []
         for _, line in group:
             try:
-                if line is None:
-                    raise _line_too_long()
-                found.append(Request([events.read_event(encoding.parse_json(line))], self._recorded_by))
+                found.append(read_line(line, self._recorded_by))
             except Exception as problem:  # noqa: BLE001 - no line may break the others
                 found.append(problem)
         return found
@@ -230,6 +228,33 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
     return {"result": "rejected", "problem": problems.problem(outcome)}
 
 
-def _line_too_long() -> LedgerError:
-    detail = f"A line may have at most {MAX_LINE_BYTES} bytes."
-    return LedgerError(Category.TOO_LARGE, "line-too-long", detail, errors=[Fault("", "is too long")])
+def read_line(line: bytes | None, recorded_by: str) -> Request:
+    """Return the request that a line is; None is one that is too long.
+
+    Raises:
+        LedgerError: `line-too-long`, `malformed-json`, `invalid-event`, `event-too-large`.
+    """
+    if line is None:
+        detail = f"A line may have at most {MAX_LINE_BYTES} bytes."
+        raise LedgerError(Category.TOO_LARGE, "line-too-long", detail, errors=[Fault("", "is too long")])
+    return Request([events.read_event(encoding.parse_json(line))], recorded_by)
+
+
+def read_lines(body: bytes, recorded_by: str) -> list[Request | LedgerError]:
+    """Return what each line of a body is, blank ones left out: a request, or why it is none.
+
+    Raises:
+        LedgerError: `batch-too-large` if there are more lines than a batch may have events.
+    """
+    lines = Lines()
+    found: list[Request | LedgerError] = []
+    for line in (*lines.split(body), *lines.rest()):
+        if line is not None and not line.strip():
+            continue
+        if len(found) == MAX_BATCH:
+            raise batch_too_large("preview the rest by itself")
+        try:
+            found.append(read_line(line, recorded_by))
+        except LedgerError as refusal:
+            found.append(refusal)
+    return found

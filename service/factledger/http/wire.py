@@ -251,6 +251,69 @@ class Change(_Answer):
     retroactive: bool = Field(description="Whether it alters what is believed of a time before it was recorded.")
 
 
+class Difference(Change):
+    """A difference between two states of the ledger in one slot, over a span of valid time."""
+
+    entity: str
+    causes: list[int] = Field(description="Positions of what may touch the slot; if there are many, the last ones.")
+    cause_count: int
+
+
+class Witness(_Answer):
+    """An assertion, and who stands behind it."""
+
+    position: int
+    source: str
+    outlet: str
+    origin: str
+
+
+class Survival(_Answer):
+    """A value that would lose support, and keep its status."""
+
+    entity: str
+    predicate: str
+    value: Value
+    status: ValueStatus
+    valid: Span
+    lost: list[Witness]
+    lost_count: int
+    support: list[Witness] = Field(description="What it would stand on; if that is much, the first of it.")
+    support_count: int
+
+
+class Matched(_Answer):
+    """What a bulk retraction would match."""
+
+    count: int
+    size: int
+    sha256: str
+
+
+class PreviewResult(_Answer):
+    """What would happen to one event."""
+
+    result: Literal["recorded", "duplicate", "rejected"]
+    position: int | None = None
+    source: str | None = None
+    id: str | None = None
+    matched: Matched | None = None
+    problem: Problem | None = None
+
+
+class PreviewAnswer(_Answer):
+    """What an append would say, and what it would change; nothing is recorded."""
+
+    results: list[PreviewResult]
+    recorded: int
+    duplicate: int
+    rejected: int
+    size: int = Field(description="The size that the ledger would have.")
+    changes: list[Difference]
+    survived: list[Survival]
+    next: str | None = Field(description="Where to post the same body for what follows.")
+
+
 class HistoryAnswer(_BeliefAnswer):
     """Belief over known time: each change, and what caused it."""
 

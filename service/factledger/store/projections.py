@@ -20,8 +20,8 @@ from factledger.core.evidence import Assertion
 from factledger.core.identity import Naming
 from factledger.store import schema
 from factledger.store.engines import insert_new
-from factledger.store.log import Recorded, chunks
-from factledger.store.lookups import Slot, packed
+from factledger.store.log import Recorded
+from factledger.store.lookups import Lookups, Slot, packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,21 @@ def assertion_of(entry: Entry) -> Assertion:
     )
 
 
+def slots_reached(entries: Sequence[Entry], before: Mapping[int, set[Slot]]) -> dict[int, set[Slot]]:
+    """Return, by position, every slot whose belief each of these retractions and corrections may change.
+
+    That is the slots of its targets, and whatever those reached in turn (`before` them, or among them): a retraction
+    that is retracted restores what it removed.
+    """
+    reached: dict[int, set[Slot]] = {}
+    for entry in entries:
+        slots = {target.slot for target in entry.targets if target.slot is not None}
+        reached[entry.position] = slots.union(
+            *(earlier.get(target.position, ()) for target in entry.targets for earlier in (before, reached))
+        )
+    return reached
+
+
 class Projection:
     """The projection of one ledger in one generation: written within the caller's transaction."""
 
@@ -125,6 +140,8 @@ class Projection:
                         "document_uri": kept.document_uri,
                         "run": kept.run,
                         "inputs": packed(kept),
+                        "quoted": None if kept.speaker == kept.outlet else kept.speaker,
+                        "value_entity": facts.entity_in(entry.data["value"]),
                     }
                 )
             elif (added := context_event(entry)) is not None:
@@ -171,30 +188,15 @@ class Projection:
         self._touch(connection, [entry for entry in entries if entry.targets])
 
     def _touch(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Record every slot whose belief each of these events may change.
-
-        That is the slots of its targets, and whatever those reached in turn when they were recorded: a retraction
-        that is retracted restores what it removed.
-        """
+        """Record every slot that each of these events reaches."""
         table = schema.touches
-        reached: dict[int, set[Slot]] = {}
-        for some in chunks(sorted({target.position for entry in entries for target in entry.targets})):
-            query = select(table.c.position, table.c.subject, table.c.predicate).where(
-                table.c.ledger_id == self.ledger_id,
-                table.c.generation == self.generation,
-                table.c.position.in_(some),
-            )
-            for position, subject, predicate in connection.execute(query):
-                reached.setdefault(position, set()).add((subject, predicate))
-        rows = []
-        for entry in entries:
-            slots = {target.slot for target in entry.targets if target.slot is not None}
-            slots = slots.union(*(reached.get(target.position, ()) for target in entry.targets))
-            reached[entry.position] = slots
-            rows += [
-                {**self._key, "subject": subject, "predicate": predicate, "position": entry.position}
-                for subject, predicate in sorted(slots)
-            ]
+        targets = sorted({target.position for entry in entries for target in entry.targets})
+        reached = Lookups(connection, self.ledger_id, self.generation).touched_by(targets)
+        rows = [
+            {**self._key, "subject": subject, "predicate": predicate, "position": position}
+            for position, slots in slots_reached(entries, reached).items()
+            for subject, predicate in sorted(slots)
+        ]
         if rows:
             connection.execute(insert(table), rows)
 

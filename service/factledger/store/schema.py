@@ -106,10 +106,12 @@ assertions = Table(
     Column("document_uri", Key),
     Column("run", Key),
     Column("inputs", LargeBinary, nullable=False),
+    Column("quoted", Key),  # the first speaker, unless it is the outlet
+    Column("value_entity", Key),  # the entity that the value is, if it is one
     PrimaryKeyConstraint("ledger_id", "generation", "subject", "predicate", "position"),
     sqlite_with_rowid=False,
 )
-for _column in ("source", "outlet", "document_uri", "run"):
+for _column in ("source", "outlet", "document_uri", "run", "quoted", "value_entity"):
     Index(
         f"ix_assertions_{_column}",
         assertions.c.ledger_id,
@@ -132,6 +134,8 @@ slots = Table(
     PrimaryKeyConstraint("ledger_id", "generation", "subject", "predicate"),
     sqlite_with_rowid=False,
 )
+
+Index("ix_slots_predicate", slots.c.ledger_id, slots.c.generation, slots.c.predicate, slots.c.subject)
 
 # When the log first named an id, in any role: what makes a member of a cluster canonical.
 names = Table(
