@@ -27,7 +27,7 @@ from factledger.wiring import open_ledgers
 from tests import oracle, strategies
 from tests.checking import Event, read_log, record, request
 from tests.core.test_belief import START, instants
-from tests.http.posting import ENTITIES, assertion, event, post, size
+from tests.http.posting import ENTITIES, EVENTS, assertion, event, post, size
 from tests.http.posting import problem as problem_of
 
 PREVIEW = "/v1/ledgers/main/preview"
@@ -338,3 +338,18 @@ def test_an_entity_named_once_more_moves_no_canonical_id(client: TestClient) -> 
     first = claim("c0", subject="person:0", value={"entity": "place:z"})
     changes = preview(client, [first, merge]).json()["changes"]
     assert {change["entity"] for change in changes} == {"person:b"}
+
+
+def test_an_empty_batch_changes_nothing(client: TestClient) -> None:
+    post(client, claim("c1"))
+    said = preview(client, []).json()
+    assert (said["results"], said["changes"], said["survived"], said["next"], said["size"]) == ([], [], [], None, 1)
+
+
+@given(st.recursive(st.none() | st.integers(-9, 9) | st.text(max_size=5), lambda inner: st.lists(inner, max_size=4)))
+@settings(max_examples=30)
+def test_no_body_gives_a_5xx(client: TestClient, body: Any) -> None:
+    headers, content = {"Content-Type": "application/json"}, orjson.dumps(body)
+    answers = [client.post(path, content=content, headers=headers) for path in (PREVIEW, EVENTS)]
+    assert answers[0].status_code in (200, 400, 422)
+    assert answers[0].status_code == 200 or answers[0].content == answers[1].content
