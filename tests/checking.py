@@ -210,6 +210,9 @@ def _check_projections(ledgers: Ledgers, name: str, log: Sequence[Event]) -> Non
         assert indexed == {column: kept[column] for column in indexed}, row
         content = log[row["position"]]["data"]
         assert (row["subject"], row["predicate"]) == (content["subject"], content["predicate"])
+        assert row["quoted"] == (kept["speaker"] if kept["speaker"] != kept["outlet"] else None), row
+        entity = content["value"].get("entity") if isinstance(content["value"], dict) else None
+        assert row["value_entity"] == entity, row
     by_kind = {kind: {p for p, e in enumerate(log) if oracle.is_a(kind, e)} for kind in ("assertion", "retraction")}
     assert {row["position"] for row in _rows(ledgers, "assertions", name, "position")} == by_kind["assertion"]
 

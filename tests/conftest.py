@@ -20,7 +20,9 @@ from psycopg import sql
 from factledger.core import times
 from factledger.ledger import Ledger, Ledgers
 from factledger.recording import Sources
+from factledger.sealing import Sealer
 from factledger.settings import Settings
+from factledger.signing import Keeper
 from factledger.wiring import open_ledgers
 from tests.postgres import PostgresServer, shared_server
 
@@ -141,10 +143,29 @@ def ledgers(database_url: str, clock: Clock) -> Iterator[Ledgers]:
     opened.close()
 
 
-def open_test_ledgers(url: str, clock: Clock) -> Ledgers:
-    """Open a database by its URL with the test's clock."""
+def open_test_ledgers(url: str, clock: Clock, keeper: Keeper | None = None) -> Ledgers:
+    """Open a database by its URL with the test's clock, and with a signer if there is one."""
     sources = sources_of(clock)
-    return Ledgers(open_ledgers(url, sources).database, sources, wait=clock.sleep)
+    database = open_ledgers(url, sources).database
+    return Ledgers(database, sources, clock.sleep, None if keeper is None else Sealer(database, keeper))
+
+
+@pytest.fixture
+def keeper(tmp_path: Path) -> Keeper:
+    """The files of a signer who has a key."""
+    made = Keeper(tmp_path / "kept" / "signing.key", tmp_path / "kept" / "checkpoints")
+    assert made.make_key(lambda: os.urandom(32))
+    return made
+
+
+@pytest.fixture
+def signed(database_url: str, clock: Clock, keeper: Keeper) -> Iterator[Ledgers]:
+    """All ledgers of a fresh database that is signed, whenever a test says so or starts the sealer."""
+    opened = open_test_ledgers(database_url, clock, keeper)
+    assert opened.sealer is not None
+    yield opened
+    opened.sealer.close()
+    opened.close()
 
 
 @pytest.fixture

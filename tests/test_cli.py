@@ -7,15 +7,12 @@ import io
 import json
 import sqlite3
 import sys
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from rich.console import Console
 from rich.text import Text
 
@@ -25,6 +22,7 @@ from factledger.core.errors import Category, LedgerError
 from factledger.http.app import create_app
 from factledger.settings import Settings
 from factledger.wiring import open_ledgers
+from tests.serving import serving
 
 Event = dict[str, Any]
 
@@ -72,21 +70,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def server(sqlite_url: str) -> Iterator[str]:
     """The URL of a service on the same database as `sqlite_url`."""
-    app = create_app(open_ledgers(sqlite_url), Settings(log_level="error"))
-    serving = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
-    thread = threading.Thread(target=serving.run)
-    thread.start()
-    try:
-        deadline = time.monotonic() + 30
-        while not serving.started:
-            assert thread.is_alive()
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        port = serving.servers[0].sockets[0].getsockname()[1]
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        serving.should_exit = True
-        thread.join()
+    with serving(create_app(open_ledgers(sqlite_url), Settings(log_level="error"))) as url:
+        yield url
 
 
 @pytest.fixture(params=["--database", "--server"])
@@ -404,6 +389,67 @@ def test_many_batches(run: Command, at: tuple[str, str], monkeypatch: pytest.Mon
     told = run("post", "-", *at, "--json", stdin=lines(*events, "nothing", *events))
     assert told.json == {"recorded": 20, "duplicate": 20, "rejected": 1, "size": 20}
     assert told.problems[0]["at"] == "-:21"
+
+
+# --- previews
+
+
+def rating(grade: str) -> Event:
+    data = {"agent": "outlet:1", "reliability": grade}
+    return {**assertion(0), "type": "factledger.agent.v1", "id": f"rate-{grade}", "data": data}
+
+
+def test_a_preview_records_nothing_and_says_what_would_change(run: Command, at: tuple[str, str]) -> None:
+    run("post", "-", *at, stdin=lines(assertion(1), assertion(2)))
+    bad = assertion(3, predicate="Location")
+    dangling = assertion(4, corrects=[9])
+    tried = run("post", "-", "--preview", *at, "--json", stdin=lines(assertion(1), rating("A"), bad, dangling))
+    assert tried.code == terminal.INVALID
+    assert sorted((found["at"], found["code"]) for found in tried.problems) == [
+        ("-:3", "invalid-event"),
+        ("-:4", "invalid-event"),
+    ]
+    said = tried.json
+    assert (said["recorded"], said["duplicate"], said["rejected"], said["size"]) == (1, 1, 2, 3)
+    (change,) = said["changes"]
+    assert (change["entity"], change["cause"]["id"], change["position"]) == ("person:a", "rate-A", 2)
+    shown = run("post", "-", "--preview", *at, stdin=lines(rating("A")))
+    assert shown.code == 0
+    assert "Nothing is recorded. Posted now: 1 new, 0 there already, 0 rejected." in shown.out
+    assert "rate-A" in shown.out
+    assert run("post", "-", *at, stdin=lines(rating("A"))).out.startswith("1 recorded, 0 there already")
+
+
+def test_a_preview_goes_on_until_its_limit(run: Command, at: tuple[str, str]) -> None:
+    run("post", "-", *at, stdin=lines(*(assertion(1, subject=f"person:{n}") | {"id": f"b{n}"} for n in range(5))))
+    some = run("post", "-", "--preview", "--limit", "2", *at, stdin=lines(rating("A")))
+    assert "There is more" in some.out
+    some = run("post", "-", "--preview", "--limit", "4", *at, "--json", stdin=lines(rating("A")))
+    assert [change["entity"] for change in some.json["changes"]] == [f"person:{n}" for n in range(4)]
+    assert some.json["next"] is not None
+    every = run("post", "-", "--preview", *at, "--json", stdin=lines(rating("A")))
+    assert len(every.json["changes"]) == 5
+    assert every.json["next"] is None
+
+
+def test_a_preview_that_changes_nothing_says_so(run: Command, at: tuple[str, str]) -> None:
+    run("post", "-", *at, stdin=lines(assertion(1)))
+    assert "Belief would not change." in run("post", "-", "--preview", *at, stdin=lines(assertion(1))).out
+
+
+def test_a_preview_tells_what_survives(run: Command, at: tuple[str, str]) -> None:
+    same = {"value": {"entity": "place:x"}}
+    run("post", "-", *at, stdin=lines(*(assertion(n, **same) for n in range(3))))
+    gone = {**rating("A"), "type": "factledger.retraction.v1", "data": {"targets": [0], "reason": "other"}}
+    shown = run("post", "-", "--preview", *at, stdin=lines(gone)).out
+    assert "Loses support, and keeps its status" in shown
+    assert "2 assertions" in shown
+
+
+def test_a_preview_of_too_much_is_refused(run: Command, at: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posting, "MAX_PREVIEW", 2)
+    refused = run("post", "-", "--preview", *at, "--json", stdin=lines(*map(assertion, range(3))))
+    assert (refused.code, refused.problems[0]["code"]) == (terminal.INVALID, "preview-too-large")
 
 
 def test_nothing_to_post_says_where_the_ledger_stands(run: Command, at: tuple[str, str]) -> None:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import orjson
 
-from factledger.core import events, times
+from factledger.comparing import Difference, Held, Survival
+from factledger.core import events, facts, times
 from factledger.core.belief import Belief, ValueBelief
 from factledger.core.context import Policy
+from factledger.core.errors import Category, Fault, LedgerError
 from factledger.core.evidence import PLACES, STRENGTHS, Evidence, Rules
 from factledger.core.timeline import Segment
 from factledger.core.weighing import stance_score
-from factledger.history import Change, Held
+from factledger.history import Change
+from factledger.previewing import Preview
 from factledger.reading import Coordinates, SlotBelief
+from factledger.recording import Result
 from factledger.store.log import Recorded
 
 Json = dict[str, Any]
+SHOWN = 20  # events named beside a difference, or on each side of a survival
 
 
 def instant(value: int | None) -> str | None:
@@ -136,6 +141,106 @@ def change(found: Change, cause: Recorded) -> Json:
         "after": _held(found.after),
         "retroactive": found.begins < cause.recorded_at,
     }
+
+
+def difference(found: Difference, recorded: Mapping[int, Recorded]) -> Json:
+    """Return one difference between two states: where in valid time, both beliefs, and what may have made it.
+
+    `cause` is the last of the `causes`, of which at most the last `SHOWN` are named.
+    """
+    position = found.causes[-1]
+    cause = recorded[position]
+    return {
+        "position": position,
+        "recorded_at": times.format_instant(cause.recorded_at),
+        "cause": {"type": cause.type, "source": cause.source, "id": cause.id},
+        "causes": found.causes[-SHOWN:],
+        "cause_count": len(found.causes),
+        "entity": found.entity,
+        "predicate": found.predicate,
+        "valid": {"from": instant(found.begins), "to": instant(found.ends)},
+        "before": _held(found.before),
+        "after": _held(found.after),
+        "retroactive": found.begins < cause.recorded_at,
+    }
+
+
+def survival(found: Survival) -> Json:
+    """Return one value that stands on other support; at most `SHOWN` assertions are named on each side."""
+    return {
+        "entity": found.entity,
+        "predicate": found.predicate,
+        "value": value_json(found.value),
+        "status": found.status,
+        "valid": {"from": instant(found.begins), "to": instant(found.ends)},
+        "lost": [_witness(e) for e in found.lost[:SHOWN]],
+        "lost_count": len(found.lost),
+        "support": [_witness(e) for e in found.support[:SHOWN]],
+        "support_count": len(found.support),
+    }
+
+
+def preview(found: Preview, ledger: str, limit: int, problem: Callable[[LedgerError], Json]) -> Json:
+    """Return what an append would say, and one page of what it would change; `problem` shows a refusal."""
+    results: list[Json] = []
+    for outcome in found.outcomes:
+        if isinstance(outcome, LedgerError):
+            results.append({"result": "rejected", "problem": problem(outcome)})
+        else:
+            results += [_would(result, found) for result in outcome.results]
+    last = found.page.last
+    supposed = found.supposed
+    recorded = {event.position: event for event in found.recorded}
+    following = last and page((supposed.size, supposed.instant, *last))
+    return {
+        "results": results,
+        **{name: sum(r["result"] == name for r in results) for name in ("recorded", "duplicate", "rejected")},
+        "size": supposed.size + len(found.recorded),
+        "changes": [difference(d, recorded) for d in found.page.differences],
+        "survived": [survival(s) for s in found.page.survivals],
+        "next": following and f"/v1/ledgers/{ledger}/preview?{urlencode({'after': following, 'limit': limit})}",
+    }
+
+
+def _would(result: Result, found: Preview) -> Json:
+    """Return what would happen to one event."""
+    said = {"position": result.position, "source": result.source, "id": result.id}
+    if not result.recorded:
+        return {"result": "duplicate", **said}
+    event = found.recorded[result.position - found.supposed.size]
+    matched = event.content().get("matched") if event.type == events.RETRACTION else None
+    return {"result": "recorded", **said, **({} if matched is None else {"matched": matched})}
+
+
+def page(at: Sequence[int | str]) -> str:
+    """Return where a page ended as an opaque token."""
+    return base64.urlsafe_b64encode(orjson.dumps(at)).decode().rstrip("=")
+
+
+def read_page(token: str, *kinds: type) -> list[Any]:
+    """Return what a token was made of, given the types of its parts.
+
+    Raises:
+        LedgerError: `page-unknown`.
+    """
+    try:
+        parts = orjson.loads(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
+    except ValueError:
+        parts = None
+    fits = isinstance(parts, list) and [type(part) for part in parts] == list(kinds)
+    if fits and all(part >= 0 if isinstance(part, int) else facts.is_id(part) for part in parts):
+        return list(parts)
+    raise LedgerError(
+        Category.INVALID,
+        "page-unknown",
+        "`after` must be as in the link to the next page.",
+        errors=[Fault("/after", "is not from a link to a next page")],
+    )
+
+
+def _witness(e: Evidence) -> Json:
+    source = e.assertion.source
+    return {"position": e.position, "source": source, "outlet": e.voice.outlet, "origin": e.voice.origin}
 
 
 def _held(held: Held) -> Json:

@@ -7,20 +7,14 @@ compared over all of valid time.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import merge
 
+from factledger.comparing import Held, Piece, differences, pieces
 from factledger.core import facts
-from factledger.core.evidence import Slot
-from factledger.core.timeline import segments
-from factledger.core.times import BEGINNING, FOREVER
 from factledger.reading import Snapshot
 
-Held = tuple[str, tuple[tuple[str, str, float], ...]]  # status, and (value, status, probability) best first
 MAX_TRIED = 2_000  # events tried for one page: a page may end early, and says where to go on
-
-UNKNOWN: Held = ("unknown", ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +35,6 @@ class Page:
 
     changes: list[Change]
     following: int | None
-
-
-Piece = tuple[int, int, Held]
 
 
 def changes(
@@ -103,35 +94,4 @@ def _positions(snapshot: Snapshot, subjects: set[str], predicate: str, from_size
 
 def _pieces(snapshot: Snapshot, entity: str, predicate: str, size: int) -> list[Piece]:
     """Return the belief in a slot over valid time as of a size."""
-    slot: Slot | None = snapshot.at(size).slot_of(entity, predicate)
-    if slot is None:
-        return [(BEGINNING, FOREVER, UNKNOWN)]
-    pieces: list[Piece] = []
-    for segment in segments(slot, snapshot.coordinates.weakest):
-        held = (segment.status, tuple((value, status, p) for value, status, p, _ in segment.values))
-        if pieces and pieces[-1][2] == held:
-            pieces[-1] = (pieces[-1][0], segment.ends, held)
-        else:
-            pieces.append((segment.begins, segment.ends, held))
-    return pieces
-
-
-def differences(before: Sequence[Piece], after: Sequence[Piece]) -> Iterator[tuple[int, int, Held, Held]]:
-    """Yield the maximal spans on which two beliefs over valid time differ in one and the same way."""
-    i = j = 0
-    begins = BEGINNING
-    pending: tuple[int, int, Held, Held] | None = None
-    while i < len(before) and j < len(after):
-        ends = min(before[i][1], after[j][1])
-        old, new = before[i][2], after[j][2]
-        if pending is not None and pending[1] == begins and pending[2:] == (old, new):
-            pending = (pending[0], ends, old, new)
-        else:
-            if pending is not None:
-                yield pending
-            pending = (begins, ends, old, new) if old != new else None
-        begins = ends
-        i += before[i][1] == ends
-        j += after[j][1] == ends
-    if pending is not None:
-        yield pending
+    return pieces(snapshot.at(size).slot_of(entity, predicate), snapshot.coordinates.weakest)

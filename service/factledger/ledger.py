@@ -22,9 +22,12 @@ from factledger.core import events, times
 from factledger.core.context import ContextLog
 from factledger.core.errors import Category, LedgerError
 from factledger.core.timeline import Segment, segments
+from factledger.previewing import Supposed, preview
+from factledger.proving import Proofs
 from factledger.reading import Caches, Question, Snapshot
 from factledger.recording import Receipt, Recorder, Request, Sources
-from factledger.store import log, projections
+from factledger.sealing import Sealer
+from factledger.store import log, projections, tree
 from factledger.store.engines import Database
 from factledger.store.lookups import Memo
 from factledger.store.projections import Entry, Known, Projection, target_of
@@ -46,9 +49,16 @@ class Answer:
 class Ledgers:
     """All ledgers of a database."""
 
-    def __init__(self, database: Database, sources: Sources, wait: Callable[[float], None] = time.sleep) -> None:
-        """Take an open, migrated database, and the clock and randomness that recording needs."""
+    def __init__(
+        self,
+        database: Database,
+        sources: Sources,
+        wait: Callable[[float], None] = time.sleep,
+        sealer: Sealer | None = None,
+    ) -> None:
+        """Take an open, migrated database, the clock and randomness that recording needs, and who signs."""
         self.database = database
+        self.sealer = sealer
         self._sources = sources
         self._wait = wait
         self._open: dict[str, Ledger] = {}
@@ -70,6 +80,8 @@ class Ledgers:
             is_new = log.create(connection, name, strict=strict, created_at=self._sources.now())
             known = log.head(connection, name)
         if is_new:
+            if self.sealer is not None:
+                self.sealer.appended(name)
             return True
         if known.strict != strict:
             raise LedgerError(Category.CONFLICT, "ledger-exists", "The ledger exists with another setting of `strict`.")
@@ -92,7 +104,9 @@ class Ledgers:
             with self.database.reading() as connection:
                 log.head(connection, name)
             with self._lock:
-                ledger = self._open.setdefault(name, Ledger(self.database, name, self._sources, self._wait))
+                ledger = self._open.setdefault(
+                    name, Ledger(self.database, name, self._sources, self._wait, self.sealer)
+                )
         return ledger
 
     def is_open(self, name: str) -> bool:
@@ -109,9 +123,18 @@ class Ledgers:
 class Ledger:
     """One ledger. Safe to share between threads."""
 
-    def __init__(self, database: Database, name: str, sources: Sources, wait: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        name: str,
+        sources: Sources,
+        wait: Callable[[float], None],
+        sealer: Sealer | None = None,
+    ) -> None:
         """Take an existing ledger of a database."""
         self.name = name
+        self.proofs = Proofs(database, name)
+        self._sealer = sealer
         self._database, self._sources, self._wait = database, sources, wait
         self._caches = Caches()
         self._contexts: dict[int, ContextLog] = {}  # by generation
@@ -128,13 +151,18 @@ class Ledger:
         Raises:
             LedgerError: `database-unavailable` if the transaction failed as a whole. After a broken connection
                 it is unknown whether it was stored; the same ids may always be sent again.
+                `checkpoint-contradicted` if appending would fork the log; nothing is recorded then.
         """
+        if self._sealer is not None:
+            self._sealer.permit(self.name)
         with self._database.writing() as connection:
             head = log.head(connection, self.name, lock=True)
             known = self._known_in(head.generation)
-            recorder = Recorder(connection, head, self._context_log(head.generation), known, self._sources)
+            recorder = Recorder(connection, head, self._context_log(head.generation), self._sources, known)
             outcomes = recorder.record(requests)
         recorder.committed()
+        if self._sealer is not None:
+            self._sealer.appended(self.name, sum(len(request.drafts) for request in requests))
         return outcomes
 
     def append_one(self, request: Request) -> Receipt:
@@ -148,12 +176,54 @@ class Ledger:
             raise outcome
         return outcome
 
+    # --- previewing
+
+    def preview(
+        self,
+        requests: Sequence[Request | LedgerError],
+        problem: Callable[[LedgerError], Json],
+        *,
+        after: str | None = None,
+        limit: int = 100,
+    ) -> Answer:
+        """Return what `append` would say of these requests, and what that would change; nothing is recorded.
+
+        Judged and read on one snapshot of the ledger, without a lock. What cannot even be read as a request is given
+        as its refusal; `problem` says how refusals are shown. A page holds about `limit` changes, all those of a slot
+        together; `after` is from the link to the next page, which goes on at the size and instant of the first.
+
+        Raises:
+            LedgerError: `page-unknown` if `after` is not from such a link.
+        """
+        with self._database.reading() as connection:
+            head = log.head(connection, self.name)
+            supposed = Supposed(head.size, self._sources.now())
+            if after is not None:
+                size, instant, *last = answers.read_page(after, int, int, str, str)
+                supposed = Supposed(min(size, head.size), min(instant, supposed.instant), (last[0], last[1]))
+            found = preview(connection, head, self._context_log(head.generation), requests, supposed, limit=limit)
+        return Answer(orjson.dumps(answers.preview(found, self.name, limit, problem)), None, supposed.size)
+
+    def preview_one(self, request: Request, *, after: str | None = None, limit: int = 100) -> Answer:
+        """Return what `append_one` would say, and what that would change; nothing is recorded.
+
+        Raises:
+            LedgerError: whatever the request would be refused for; `page-unknown`.
+        """
+
+        def refuse(refusal: LedgerError) -> Json:
+            raise refusal
+
+        return self.preview([request], refuse, after=after, limit=limit)
+
     # --- reading
 
     def describe(self) -> Json:
-        """Return name, size, time and root of the log, and how far it is projected."""
+        """Return name, size, time and root of the log, how far it is projected, and who signs it."""
         with self._database.reading() as connection:
             head = log.head(connection, self.name)
+            published = tree.published(connection, self.name)
+        signers = () if published is None else published.verifier_keys
         return {
             "ledger": self.name,
             "strict": head.strict,
@@ -162,6 +232,8 @@ class Ledger:
             "recorded_at": times.format_instant(head.recorded_at) if head.size else None,
             "root": answers.base64_text(head.frontier.root()),
             "projected_size": head.projected_size,
+            "verifier_key": signers[0] if signers else None,
+            "former_verifier_keys": list(signers[1:]),
         }
 
     def size(self) -> int:

@@ -9,7 +9,7 @@ import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -18,12 +18,13 @@ from cachetools import LRUCache
 
 from factledger.core import events, evidence, facts
 from factledger.core.belief import Belief, believe
-from factledger.core.context import ContextLog, Posted
+from factledger.core.context import ContextEvent, ContextLog, Posted
 from factledger.core.errors import Category, Fault, LedgerError
 from factledger.core.evidence import Assertion, Rules
 from factledger.store import log
 from factledger.store.engines import Connection
 from factledger.store.lookups import Lookups, Remembered, Slot, SlotState
+from factledger.store.supposing import Supposition
 
 MAX_NAMED_VOICES = 64  # a memo that rests on more is not checked against later ratings, but made anew
 
@@ -60,19 +61,21 @@ class Coordinates:
         return evidence.STRENGTHS.index(self.when)
 
 
-@dataclass(slots=True)
 class Caches:
-    """What is kept decoded, bounded by the number of assertions held; one per ledger and process."""
+    """What is kept decoded, bounded by the number of assertions held: for a ledger and process, or for one answer."""
 
-    rows: LRUCache[Any, tuple[int, list[Assertion]]] = field(
-        default_factory=lambda: LRUCache(300_000, getsizeof=lambda kept: 1 + len(kept[1]))
-    )
-    slots: LRUCache[Any, evidence.Slot] = field(
-        default_factory=lambda: LRUCache(300_000, getsizeof=lambda slot: 1 + len(slot.evidence))
-    )
-    memos: LRUCache[Any, Remembered] = field(default_factory=lambda: LRUCache(50_000))
-    unsaved: dict[tuple[int, str, str], Remembered] = field(default_factory=dict)
-    lock: Lock = field(default_factory=Lock)
+    def __init__(self, held: int = 300_000) -> None:
+        """Start empty; rows and slots each hold at most so many assertions."""
+        self.held = held
+        self.rows: LRUCache[Any, tuple[int, list[Assertion]]] = LRUCache(held, lambda kept: 1 + len(kept[1]))
+        self.slots: LRUCache[Any, evidence.Slot] = LRUCache(held, _weight)
+        self.memos: LRUCache[Any, Remembered] = LRUCache(50_000)
+        self.unsaved: dict[tuple[int, str, str], Remembered] = {}
+        self.lock = Lock()
+
+
+def _weight(slot: evidence.Slot) -> int:
+    return 1 + len(slot.evidence) + len(slot.muted) + len(slot.retracted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ class Snapshot:
         Raises:
             LedgerError: `size-out-of-range` when it names a size that the ledger has not reached.
         """
-        self.connection, self.head, self._contexts, self._caches = connection, head, contexts, caches
+        self.connection, self.head, self.contexts, self._caches = connection, head, contexts, caches
         self.lookups = Lookups(connection, head.ledger_id, head.generation)
         size = head.projected_size
         if question.at_size is not None:
@@ -139,8 +142,25 @@ class Snapshot:
         judged = size if pinned == self.size else pinned
         clone.size = size
         clone.found_states = {}
-        clone.context = self._contexts.at(size, judged)
+        clone.context = self.contexts.at(size, judged)
         clone.coordinates = replace(self.coordinates, size=size, known_at=None, identity_at_size=judged)
+        return clone
+
+    def supposing(self, supposed: Supposition) -> Snapshot:
+        """Return the same question with events recorded next that are not; nothing remembers what it answers."""
+        clone = copy(self)
+        clone.size, clone.lookups, clone.found_states = supposed.size, supposed, {}
+        judged = {e for event in supposed.context if event.type == events.IDENTITY for e in event.data["entities"]}
+        named = supposed.first_named(judged)
+        clone.contexts = self.contexts.followed_by(self.size, supposed.context, supposed.size, named)
+        clone.context = clone.contexts.at(clone.size)
+        clone.coordinates = replace(
+            self.coordinates,
+            size=clone.size,
+            known_at=None,
+            identity_at_size=clone.size,
+            method=self._asked_method or clone.context.policy.method,
+        )
         return clone
 
     # --- entities and slots
@@ -164,13 +184,19 @@ class Snapshot:
 
     def related(self, entities: set[str]) -> set[str]:
         """Return all ids that any judgement below the size, in force or not, ever joined with these."""
-        return self._contexts.related(entities, max(self.size, self.coordinates.identity_at_size))
+        return self.contexts.related(entities, max(self.size, self.coordinates.identity_at_size))
 
     def context_positions(
         self, subjects: set[str], predicate: str, agents: set[str], entities: set[str], *, corrected: bool
     ) -> list[int]:
         """Return the positions of context events below the size that may touch such a slot, rising."""
-        return self._contexts.touching(subjects, predicate, agents, entities, self.size, corrected=corrected)
+        return self.contexts.touching(subjects, predicate, agents, entities, self.size, corrected=corrected)
+
+    def context_events(self, from_size: int) -> Iterator[tuple[int, ContextEvent]]:
+        """Yield the context events from a size on, and what each takes back or restores, with its position."""
+        for event in self.contexts.events(from_size, self.size):
+            for meant in self.contexts.meant(event):
+                yield event.position, meant
 
     def merged(self) -> dict[str, list[str]]:
         """Return, for every cluster of several ids, those of them that something was asserted about."""
@@ -178,6 +204,28 @@ class Snapshot:
         wanted = sorted(member for members in clusters.values() for member in members)
         known = self.lookups.known_subjects(wanted, self.size)
         return {canonical: [m for m in members if m in known] for canonical, members in clusters.items()}
+
+    def decode(self, slots: Iterable[tuple[str, str]]) -> None:
+        """Read what several slots, each (entity, predicate), were posted with in a few queries, not a few a slot."""
+        by_members: dict[tuple[str, ...], set[str]] = {}
+        for entity, predicate in slots:
+            members = self.context.clusters.members(self.context.canonical(entity))
+            by_members.setdefault(members, set()).add(predicate)
+        of = {member: members for members in by_members for member in members}
+        self.found_states = {members: {} for members in by_members}
+        missing = []
+        for some in log.chunks(sorted(of)):
+            for state in self.lookups.slots(some, self.size):
+                members = of[state.subject]
+                self.found_states[members].setdefault(state.predicate, []).append(state)
+                if state.predicate in by_members[members]:
+                    key = (self.head.generation, state.subject, state.predicate)
+                    if self._caches.rows.get(key, (0, []))[0] <= state.last_assertion:
+                        missing.append((state.subject, state.predicate))
+        found = self.lookups.assertions_in(missing, self.size)
+        with self._caches.lock:
+            for (subject, predicate), rows in found.items():
+                self._keep((self.head.generation, subject, predicate), rows)
 
     def slot_of(self, entity: str, predicate: str) -> evidence.Slot | None:
         """Return an entity's slot as of this size, or None if nothing was asserted in it."""
@@ -207,8 +255,8 @@ class Snapshot:
             self.head.generation,
             predicate,
             changed,
-            self._contexts.count(self.size),
-            self._contexts.count(coordinates.identity_at_size),
+            self.contexts.count(self.size),
+            self.contexts.count(coordinates.identity_at_size),
             coordinates.asserted_before,
             self._asked_method,
         )
@@ -216,7 +264,7 @@ class Snapshot:
             kept = self._caches.slots.get(key)
         if kept is None:
             rows = [(s.subject, row) for s in states for row in self.rows(s)]
-            removed = self._removed(rows, predicate, any(s.last_touch is not None for s in states))
+            removed = self.removed(rows, predicate, looked_up=any(s.last_touch is not None for s in states))
             before = coordinates.asserted_before
             said = [row for _, row in rows if before is None or row.asserted_at < before]
             kept = evidence.prepare(
@@ -225,8 +273,9 @@ class Snapshot:
                 self.context,
                 self.rules(predicate),
             )
-            with self._caches.lock:
-                self._caches.slots[key] = kept
+            if _weight(kept) <= self._caches.held:
+                with self._caches.lock:
+                    self._caches.slots[key] = kept
         return kept
 
     def rows(self, state: SlotState) -> list[Assertion]:
@@ -245,15 +294,20 @@ class Snapshot:
 
     def _keep(self, key: tuple[int, str, str], rows: list[Assertion]) -> None:
         self._caches.rows.pop(key, None)
-        if len(rows) < self._caches.rows.maxsize:
+        if len(rows) < self._caches.held:
             self._caches.rows[key] = (self.size, rows)
 
     # --- in force
 
-    def _removed(self, rows: Sequence[tuple[str, Assertion]], predicate: str, touched: bool) -> dict[int, int]:
-        """Return the positions of those not in force, each with the first position that removes it."""
-        said = {row.position: _Said(_posted(subject, predicate, row), row.asserted_at) for subject, row in rows}
-        return self._removals(said, looked_up=touched)
+    def removed(
+        self, rows: Iterable[tuple[str, Assertion]], predicate: str, *, looked_up: bool = True
+    ) -> dict[int, int]:
+        """Return those assertions, each given with its subject, that are not in force: by position, what removes it.
+
+        They need not be `looked_up` where no retraction or correction of single events has reached the slot.
+        """
+        said = {row.position: _Said(as_posted(subject, predicate, row), row.asserted_at) for subject, row in rows}
+        return self._removals(said, looked_up=looked_up)
 
     def in_force(self, recorded: Sequence[log.Recorded]) -> set[int]:
         """Return the positions of those of these events that are in force, looked up together."""
@@ -285,7 +339,7 @@ class Snapshot:
             for (subject, predicate), positions in further.items():
                 for position in positions:
                     row = self.lookups.assertions(subject, predicate, position, position + 1)[0]
-                    known[position] = _Said(_posted(subject, predicate, row), row.asserted_at)
+                    known[position] = _Said(as_posted(subject, predicate, row), row.asserted_at)
         before, dead = self.coordinates.asserted_before, self.context.dead
         bulk = self.context.bulk_retractions
         standing: dict[int, bool] = {}
@@ -319,7 +373,7 @@ class Snapshot:
         if not slot.retracted:
             return {}
         rows = [(s.subject, row) for s in states for row in self.rows(s)]
-        return self._removed(rows, predicate, touched=True)
+        return self.removed(rows, predicate)
 
     def facts(self, members: Sequence[str], canonical: str, render: Any) -> Iterator[tuple[str, bytes]]:
         """Yield (predicate, JSON of the belief in it), from the memo where it holds.
@@ -392,7 +446,7 @@ class Snapshot:
 
     def _still_rests(self, memo: Remembered, members: Sequence[str], predicate: str) -> bool:
         """Tell whether the context says the same about all that a memo rests on as when it was made."""
-        if self._contexts.count(memo.size) == self._contexts.count(self.size):
+        if self.contexts.count(memo.size) == self.contexts.count(self.size):
             return True
         basis = orjson.loads(memo.basis)
         if basis is None:
@@ -456,7 +510,8 @@ class _Said(NamedTuple):
     asserted_at: int
 
 
-def _posted(subject: str, predicate: str, row: Assertion) -> Posted:
+def as_posted(subject: str, predicate: str, row: Assertion) -> Posted:
+    """Return what a bulk retraction looks at of an assertion as its slot keeps it."""
     return Posted(row.position, subject, predicate, row.source, row.outlet, row.document_uri, row.run)
 
 

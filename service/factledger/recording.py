@@ -92,9 +92,14 @@ class Recorder:
     """Records requests on one ledger within the caller's write transaction."""
 
     def __init__(
-        self, connection: Connection, head: log.Head, contexts: ContextLog, known: Known, sources: Sources
+        self,
+        connection: Connection,
+        head: log.Head,
+        contexts: ContextLog,
+        sources: Sources,
+        known: Known | None = None,
     ) -> None:
-        """Take the locked head; `contexts` is brought up to its size."""
+        """Take the head, locked if anything is to be stored; `contexts` is brought up to its size."""
         self._connection, self._head, self._contexts, self._sources = connection, head, contexts, sources
         self._projection = Projection(head.ledger_id, head.generation, known)
         self._lookups = Lookups(connection, head.ledger_id, head.generation)
@@ -108,6 +113,15 @@ class Recorder:
 
     def record(self, requests: Sequence[Request]) -> list[Receipt | LedgerError]:
         """Judge every request, store the accepted ones, and return what happened to each."""
+        outcomes = self.judge(requests)
+        staged = self._staged
+        if staged.recorded:
+            log.append(self._connection, self._head, staged.recorded)
+            self._projection.apply(self._connection, staged.entries)
+        return outcomes
+
+    def judge(self, requests: Sequence[Request]) -> list[Receipt | LedgerError]:
+        """Return what would happen to each request; nothing is stored."""
         self._look_up(requests)
         outcomes: list[Receipt | LedgerError] = []
         for request in requests:
@@ -115,10 +129,6 @@ class Recorder:
                 outcomes.append(self._accept(request))
             except LedgerError as refusal:
                 outcomes.append(refusal)
-        staged = self._staged
-        if staged.recorded:
-            log.append(self._connection, self._head, staged.recorded)
-            self._projection.apply(self._connection, staged.entries)
         return outcomes
 
     def committed(self) -> None:
@@ -128,6 +138,16 @@ class Recorder:
             with self._contexts.lock:
                 if self._contexts.size == self._head.size:  # so the next append need not look for what is not there
                     self._contexts.extend(self._staged.size, (), {})
+
+    @property
+    def recorded(self) -> Sequence[log.Recorded]:
+        """Return the events that the requests judged so far would add, in order, as they would be stored."""
+        return self._staged.recorded
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """Return the same events as projecting needs them."""
+        return self._staged.entries
 
     def _look_up(self, requests: Sequence[Request]) -> None:
         """Fetch what the requests may repeat or point at, set by set."""
@@ -141,7 +161,8 @@ class Recorder:
                         positions.add(ref)
                     else:
                         keys.add(ref)
-        self._stored = log.by_keys(self._connection, self._head.ledger_id, keys)
+        known = log.by_keys(self._connection, self._head.ledger_id, keys)
+        self._stored = {key: event for key, event in known.items() if event.position < self._head.size}
         within = [position for position in positions if position < self._head.size]
         self._targets = log.at_positions(self._connection, self._head.ledger_id, within)
 
@@ -154,11 +175,7 @@ class Recorder:
                 f"The ledger is at size {before.size}, not at the size that If-Match names.",
             )
         if len(request.drafts) > MAX_BATCH:
-            raise LedgerError(
-                Category.TOO_LARGE,
-                "batch-too-large",
-                f"A batch may have at most {MAX_BATCH} events; send more as application/x-ndjson.",
-            )
+            raise batch_too_large()
         mark = before.mark()
         try:
             results = [
@@ -309,13 +326,14 @@ class Recorder:
         """Return the context once the first `count` of the staged context events are recorded."""
         context = self._staged.context[:count]
         judged = {entity for event in context if event.type == events.IDENTITY for entity in event.data["entities"]}
-        named = self._lookups.first_named(judged)
+        stored = self._lookups.first_named(judged)
+        named = {name: naming for name, naming in stored.items() if naming[0] < self._head.size}
         if missing := judged - named.keys():
             for entry in self._staged.entries:
                 for ordinal, name in enumerate(events.named_ids(entry.source, entry.data)):
                     if name in missing:
                         named.setdefault(name, (entry.position, ordinal))
-        return self._contexts.with_drafts(context, named)
+        return self._contexts.with_drafts(self._head.size, context, named)
 
     def _check_context(self, mark: _Mark, *, pointers: bool) -> None:
         """Refuse a request whose result joins what is judged different, or closes a cycle of relays."""
@@ -347,6 +365,13 @@ class Recorder:
                 count += 1
                 digest.update(entry.position.to_bytes(8, "big"))
         return {"count": count, "size": size, "sha256": digest.hexdigest()}
+
+
+def batch_too_large(instead: str = "send more as application/x-ndjson") -> LedgerError:
+    """Return the refusal of more events than a batch may have, and what to do instead."""
+    return LedgerError(
+        Category.TOO_LARGE, "batch-too-large", f"A batch may have at most {MAX_BATCH} events; {instead}."
+    )
 
 
 def _conflict(context: Context) -> LedgerError | None:

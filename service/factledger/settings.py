@@ -32,6 +32,14 @@ class Settings(BaseSettings):
         default_factory=_default_database,
         description="SQLAlchemy URL of the database: sqlite:///FILE or postgresql://USER@HOST/NAME.",
     )
+    signing_key: Path | None = Field(
+        default=None,
+        description="The file of the key that signs checkpoints; beside the database file if not given.",
+    )
+    checkpoints: Path | None = Field(
+        default=None,
+        description="The directory that holds the last checkpoint of each ledger; beside the key if not given.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least severe log lines that are written."
     )

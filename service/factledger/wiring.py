@@ -7,10 +7,12 @@ import contextlib
 import logging
 import os
 import queue
+import re
 import secrets
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import BinaryIO
 
 import orjson
@@ -18,7 +20,9 @@ import structlog
 
 from factledger.ledger import Ledgers
 from factledger.recording import Sources
-from factledger.settings import Settings
+from factledger.sealing import Sealer
+from factledger.settings import Settings, data_directory
+from factledger.signing import Keeper
 from factledger.store.engines import Database
 from factledger.store.migrating import migrate
 
@@ -58,15 +62,34 @@ def salt() -> bytes:
     return _randomness.take(32)
 
 
-def open_ledgers(database_url: str, sources: Sources | None = None) -> Ledgers:
+def keeper(database: Database, settings: Settings | None = None) -> Keeper:
+    """Return who keeps a database's signing key and checkpoints: where the settings say, or else beside its file.
+
+    Beside no file, for a database on a server, they are in the user's data directory, under the server's name.
+    """
+    url = database.url
+    beside = Path(url.database or "")
+    if database.dialect != "sqlite":
+        place = re.sub(r"[^A-Za-z0-9._-]", "_", f"{url.host or 'local'}-{url.port or 5432}-{url.database}")
+        beside = data_directory() / place
+    key_file = (settings and settings.signing_key) or beside.with_name(beside.name + ".key")
+    key_file = key_file.expanduser()
+    checkpoints = (settings and settings.checkpoints) or key_file.with_name(key_file.stem + ".checkpoints")
+    return Keeper(key_file, checkpoints.expanduser())
+
+
+def open_ledgers(database_url: str, sources: Sources | None = None, settings: Settings | None = None) -> Ledgers:
     """Open a database by URL, migrate it, and make sure that the ledger `main` is there.
+
+    Nothing is signed until the sealer is started; what is held is heeded from the first append on.
 
     Raises:
         LedgerError: `database-unsupported`, `database-unavailable`, `schema-newer`.
     """
     database = Database(database_url)
     migrate(database)
-    ledgers = Ledgers(database, sources or Sources(now=clock, salt=salt))
+    sealer = Sealer(database, keeper(database, settings))
+    ledgers = Ledgers(database, sources or Sources(now=clock, salt=salt), sealer=sealer)
     if DEFAULT_LEDGER not in ledgers.names():
         ledgers.create(DEFAULT_LEDGER)
     return ledgers

@@ -35,7 +35,7 @@ from factledger.core.errors import LedgerError
 from factledger.core.events import read_event
 from factledger.http.app import create_app
 from factledger.settings import Settings
-from factledger.wiring import open_ledgers
+from factledger.wiring import open_ledgers, salt
 from tests.docs.launcher import ROOT, write_client
 
 SHOWN = "127.0.0.1:8000"  # where the pages say that the service is
@@ -46,6 +46,7 @@ PROGRAM = "import sys; from factledger.cli import main; sys.exit(main())"
 ELISION = "…"
 _NOT_RUN = re.compile(r"<!-- not run: (?P<reason>[^\n]+?) -->\s*\Z")
 _PROGRAM = re.compile(r"(?:python3 run\.py|\.venv/bin/factledger)(?= )")
+_PYTHON = re.compile(r"\.venv/bin/python(?= )")
 _SERVING = re.compile(r"^factledger (?:serve|demo)\b(?!.*(?:--no-serve|\|\|)).*$", re.MULTILINE)
 _PROBLEM = '"type":"/problems/'
 
@@ -160,6 +161,7 @@ class Place:
         self._blocks = 0
         programs = directory / "programs"
         programs.mkdir()
+        (directory / "docs").symlink_to(ROOT / "docs")  # the importers and their samples
         write_client(programs / "factledger", launcher)
         own = {name: value for name, value in os.environ.items() if not name.startswith("FACTLEDGER_")}
         self._environment = own | {
@@ -191,7 +193,7 @@ class Place:
 
         A command that serves goes on in the background; what it says until it listens is what it prints.
         """
-        source, said = _PROGRAM.sub("factledger", source), ""
+        source, said = _PYTHON.sub("python", _PROGRAM.sub("factledger", source)), ""
         if (serving := _SERVING.search(source)) is not None:
             said = self._serve(serving[0])
             source = source.replace(serving[0], "")
@@ -279,7 +281,10 @@ class Place:
     def _serve_here(self) -> None:
         """Serve the page's database from this process, for pages that take a running service for granted."""
         file = self.directory / "data" / "factledger" / "ledger.db"
-        app = create_app(open_ledgers(f"sqlite:///{file}"), Settings(log_level="error"))
+        ledgers = open_ledgers(f"sqlite:///{file}")
+        assert ledgers.sealer is not None
+        ledgers.sealer.make_key(salt)  # as `factledger serve` does
+        app = create_app(ledgers, Settings(log_level="error"))
         server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, ws="none"))
         thread = threading.Thread(target=server.run)
         thread.start()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.parse import unquote
 
 import pytest
 import typer
 from typer.main import get_command
 
+from factledger import client
 from factledger.cli import terminal
 from factledger.cli.commands import app as commands
+from factledger.client.ledger import At
 from factledger.core import events, times
 from factledger.core.errors import Category
 from factledger.core.facts import VALUE_TYPES
@@ -32,7 +35,13 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 PACKAGE = ROOT / "service" / "factledger"
 
 # What the edges say by themselves, without a LedgerError.
-OTHER_CODES = {"internal-error", "request-refused", "unexpected", *(code for code, _ in problems._FRAMEWORK.values())}
+OTHER_CODES = {
+    "events-rejected",
+    "internal-error",
+    "request-refused",
+    "unexpected",
+    *(code for code, _ in problems._FRAMEWORK.values()),
+}
 
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^(#+) +(.+?) *$", re.MULTILINE)
@@ -149,7 +158,7 @@ def codes() -> Iterator[tuple[str, Category | None]]:
     """Every code that a LedgerError is made with, and its category."""
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "LedgerError" and len(node.args) > 1:
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error") and len(node.args) > 1:
                 category, code = node.args[:2]
                 if isinstance(category, ast.Attribute) and isinstance(code, ast.Constant):
                     yield str(code.value), Category[category.attr]
@@ -254,6 +263,46 @@ def test_every_answer_is_documented_field_by_field(description: dict[str, Any]) 
     fields_of = {(name, field) for name in answers for field in shapes[name].get("properties", {})}
     described_with_events = {"Document", "Quotation"} | {n for n in answers if n.endswith("Value")} | {"Quantity"}
     assert sorted((n, f) for n, f in fields_of if f not in told and n not in described_with_events) == []
+
+
+# --- the Python client
+
+
+def names_in(section: str) -> set[str]:
+    """Every name that a section says in code."""
+    return set(re.findall(r"[a-z_]\w*", " ".join(re.findall(r"`([^`]+)`", section)), re.IGNORECASE))
+
+
+def test_every_name_of_the_client_is_documented() -> None:
+    page = (REFERENCE / "client.md").read_text(encoding="utf-8").split("\n## ", 1)[1]
+    documented = {name.partition("(")[0]: (name, cells) for name, cells in rows(page).items()}
+    public = {name for name in client.__all__ if name not in ("Ledger", "Posting")}
+    assert missing(public, documented) == []
+    for name in public:
+        found = getattr(client, name)
+        told = names_in(" ".join(documented[name][1]))
+        if isinstance(found, type) and is_dataclass(found):
+            inherited = documented["Evidence"][1] if issubclass(found, client.Evidence) else []
+            assert missing((field.name for field in fields(found)), told | names_in(" ".join(inherited))) == [], name
+        elif inspect.isfunction(found):
+            shared = {"id", "source", "time", "extensions"} if name in MAKERS else set()
+            assert missing(inspect.signature(found).parameters, names_in(f"`{documented[name][0]}`") | shared) == []
+
+
+MAKERS = ("assertion", "retraction", "identity", "predicate", "agent", "policy")
+
+
+def test_every_method_and_coordinate_of_the_client_is_documented() -> None:
+    documented = sections(REFERENCE / "client.md")
+    of_ledger = documented["Ledger"]
+    methods = {name for name in vars(client.Ledger) if not name.startswith("_")}
+    listed = rows(of_ledger).keys()
+    assert {re.sub(r"\(.*", "", name) for name in listed if "(" in name} == methods
+    assert missing(inspect.signature(client.Ledger).parameters, listed) == []
+    assert missing({*(field.name for field in fields(Question)), "min_size"}, names_in(of_ledger)) == []
+    of_posting = {name for name in vars(client.Posting) if not name.startswith("_")}
+    assert missing(of_posting, names_in(documented["What posting returns"])) == []
+    assert {*get_type_hints(At)} == {*(field.name for field in fields(Question)), "min_size"}
 
 
 # --- EDTF

@@ -95,6 +95,8 @@ def test_main_is_there_from_the_start(client: TestClient) -> None:
         "recorded_at": None,
         "root": "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
         "projected_size": 0,
+        "verifier_key": None,
+        "former_verifier_keys": [],
     }
     post(client, assertion("1"))
     shown = client.get("/v1/ledgers/main").json()

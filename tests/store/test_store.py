@@ -179,6 +179,26 @@ def test_migrating_again_changes_nothing(ledgers: Ledgers, ledger: Ledger) -> No
     check_ledger(ledgers, "main")
 
 
+def test_what_was_recorded_before_a_migration_is_found_by_what_it_names(ledgers: Ledgers, ledger: Ledger) -> None:
+    entity = 'e:/\\"é'
+    values: list[Any] = [{"entity": entity}, '{"entity":', {"text": "x", "lang": "en"}, True, 7]
+    claims = [claim(n, value=value) for n, value in enumerate(values)]
+    claims[0]["data"]["provenance"]["speakers"] = ['a:☃"2"']
+    claims[1]["data"]["provenance"]["speakers"] = ["a:1"]  # the outlet itself
+    record(ledger, claims)
+    with ledgers.database.writing() as connection:
+        for index in ("ix_assertions_quoted", "ix_assertions_value_entity", "ix_slots_predicate"):
+            connection.execute(text(f"DROP INDEX {index}"))
+        for column in ("quoted", "value_entity"):
+            connection.execute(text(f"ALTER TABLE assertions DROP COLUMN {column}"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0002'"))
+    migrate(ledgers.database)
+    check_ledger(ledgers, "main")
+    with ledgers.database.reading() as connection:
+        found = connection.execute(text("SELECT value_entity FROM assertions WHERE value_entity IS NOT NULL"))
+        assert found.scalars().all() == [entity]
+
+
 def test_a_database_of_a_newer_version_is_left_alone(ledgers: Ledgers) -> None:
     with ledgers.database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))

@@ -11,7 +11,7 @@ import typer
 from typer.main import get_command
 
 from factledger.cli import terminal
-from factledger.cli.commands import app
+from factledger.cli.auditing import app
 from factledger.core.errors import Category, LedgerError
 
 

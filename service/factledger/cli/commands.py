@@ -17,7 +17,7 @@ from rich.text import Text
 
 from factledger.cli import posting, tables, telling, terminal
 from factledger.cli.options import At, Local, Output, Weighing, Where, spread, unfit
-from factledger.cli.reach import Reach, database_url, opened, reach, sqlite_file
+from factledger.cli.reach import Reach, database_url, opened, reach, sign, sqlite_file
 from factledger.core import times
 from factledger.core.errors import Category, LedgerError
 
@@ -61,14 +61,20 @@ def init(where: Local) -> None:
     with opened(where, create=True) as ledgers:
         if where.ledger not in ledgers.names():
             ledgers.create(where.ledger)
+        key_file = sign(ledgers)
         described = ledgers.get(where.ledger).describe()
         url = ledgers.database.url.render_as_string(hide_password=True)
     if where.json:
-        terminal.write_json(orjson.dumps({"database": url, **described}))
+        signed = {"signing_key": None if key_file is None else str(key_file)}
+        terminal.write_json(orjson.dumps({"database": url, **described, **signed}))
         return
     place = sqlite_file(url)
     terminal.say(f"The database is ready: {terminal.shown(url if place is None else str(place.resolve()))}")
     terminal.say(f"Its ledger {where.ledger} holds {tables.count(described['size'], 'event')}.")
+    if key_file is None:
+        terminal.say("It is signed with a key that is not here; put that back, or see `factledger signing-key`.")
+    else:
+        terminal.say(f"Checkpoints are signed with the key in {terminal.shown(str(key_file))}; keep a copy of it safe.")
 
 
 @app.command()
@@ -82,9 +88,15 @@ def post(
         ),
     ],
     where: Where,
+    preview: Annotated[
+        bool, typer.Option("--preview", help="Record nothing: show what would change, and what would survive it.")
+    ] = False,
+    limit: Annotated[int, typer.Option(min=1, help="About how many changes a preview shows.")] = 100,
 ) -> int:
     """Record the events of files. Good ones are kept, bad ones named; what is recorded already is recognised."""
     given = posting.Files(files)
+    if preview:
+        return _preview(given, where, limit)
     summary = posting.Summary()
     with terminal.progress("posting", "events") as update, reach(where, create=True) as ledger:
         try:
@@ -106,6 +118,24 @@ def post(
     if summary.rejected == 0:
         return 0
     return terminal.CONFLICT if summary.conflicting == summary.rejected else terminal.INVALID
+
+
+def _preview(given: posting.Files, where: Where, limit: int) -> int:
+    refused: list[LedgerError] = []
+
+    def refuse(place: posting.Place, refusal: LedgerError) -> None:
+        refused.append(refusal)
+        terminal.report(refusal, json=where.json, place=place)
+
+    with reach(where) as ledger:
+        tried = posting.preview(given, ledger, limit, refused=refuse)
+    if where.json:
+        terminal.write_json(orjson.dumps(tried))
+    else:
+        terminal.say(tables.preview(tried))
+    if not refused:
+        return 0
+    return terminal.CONFLICT if all(r.category is Category.CONFLICT for r in refused) else terminal.INVALID
 
 
 # --- reading

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-from factledger.cli.reach import Line, Reach
+import orjson
+
+from factledger.cli.reach import PAGE, Line, Reach, refusal_of
 from factledger.core import encoding, events
 from factledger.core.errors import Category, LedgerError
 
 BATCH = 1_000
+MAX_PREVIEW = 10_000  # a service takes as many together
 MAX_LINE_BYTES = 2 * 1024 * 1024  # an event of 256 KiB may be written with many an escape
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024  # an array is read whole
 _GZIP = b"\x1f\x8b"
@@ -223,3 +227,37 @@ def post(
         sent()
     if summary.size is None:
         summary.size = ledger.size()
+
+
+def preview(
+    files: Files, ledger: Reach, limit: int, *, refused: Callable[[Place, LedgerError], None]
+) -> dict[str, Any]:
+    """Return what posting every event would change, about `limit` changes of it; `refused` as for `post`.
+
+    Raises:
+        LedgerError: `preview-too-large` if there are more events than can be tried together.
+    """
+    items = list(islice(files.items(), MAX_PREVIEW + 1))
+    if len(items) > MAX_PREVIEW:
+        raise LedgerError(
+            Category.TOO_LARGE,
+            "preview-too-large",
+            f"At most {MAX_PREVIEW:,} events can be tried together; preview a part of them.",
+        )
+    lines = [item.event for item in items if isinstance(item.event, Line)]
+    whole: dict[str, Any] = orjson.loads(ledger.preview(lines, None, min(limit, PAGE)))
+    while whole["next"] is not None and (left := limit - len(whole["changes"]) - len(whole["survived"])) > 0:
+        (after,) = parse_qs(urlsplit(whole["next"]).query)["after"]
+        page = orjson.loads(ledger.preview(lines, after, min(left, PAGE)))
+        for name in ("changes", "survived"):
+            whole[name] += page[name]
+        whole["next"] = page["next"]
+    results = iter(whole["results"])
+    for item in items:
+        outcome = item.event
+        if isinstance(outcome, LedgerError):
+            whole["rejected"] += 1
+            refused(item.place, outcome)
+        elif (result := next(results))["result"] == "rejected":
+            refused(item.place, refusal_of(result["problem"]))
+    return whole

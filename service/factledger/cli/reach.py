@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 import httpx2
 import orjson
 
+from factledger.cli import terminal
 from factledger.cli.options import At, Local, Where, unfit
 from factledger.core import events
 from factledger.core.errors import Category, Fault, LedgerError
@@ -67,6 +68,9 @@ class Reach(Protocol):
     def append(self, lines: Sequence[Line]) -> Appended:
         """Record each line by itself: good ones are kept, whatever becomes of the others."""
 
+    def preview(self, lines: Sequence[Line], after: str | None, limit: int) -> bytes:
+        """Return what recording each line by itself would change; nothing is recorded."""
+
     def size(self) -> int:
         """Return how many events are recorded."""
 
@@ -93,6 +97,7 @@ def reach(where: Where, *, create: bool = False) -> Iterator[Reach]:
 @contextmanager
 def opened(where: Local, *, create: bool) -> Iterator[Ledgers]:
     """Yield the ledgers of the database that the options, or else the settings, name."""
+    from factledger.settings import read_settings
     from factledger.wiring import open_ledgers  # here, since it loads the database's library
 
     url = database_url(where)
@@ -103,12 +108,41 @@ def opened(where: Local, *, create: bool) -> Iterator[Ledgers]:
             "database-not-found",
             f"There is no database at {path}; `factledger init` makes one.",
         )
-    ledgers = open_ledgers(url)
+    settings = read_settings()
+    ledgers = open_ledgers(url, settings=settings)
     try:
-        yield ledgers
+        if create and ledgers.sealer is not None:
+            ledgers.sealer.start(lambda name, problem: _not_sealed(name, problem, json=where.json))
+        try:
+            yield ledgers
+        finally:
+            if ledgers.sealer is not None:
+                ledgers.sealer.close()
     finally:
         # Not ledgers.close(): keeping the memo of a single read would make a reader a second writer.
         ledgers.database.close()
+
+
+def _not_sealed(name: str, problem: Exception, *, json: bool) -> None:
+    """Say that what is recorded is not signed yet; the next command or service that has the key tries again."""
+    if isinstance(problem, LedgerError):
+        terminal.report(problem, json=json, place=name)
+
+
+def sign(ledgers: Ledgers) -> Path | None:
+    """Make the key of a database that has none, sign every ledger as it is now, and return the key's file.
+
+    None if there is no key and none may be made, since another has signed before.
+    """
+    from factledger.wiring import salt
+
+    assert ledgers.sealer is not None
+    ledgers.sealer.make_key(salt)
+    if not ledgers.sealer.keeper.has_key:
+        return None
+    for name in ledgers.names():
+        ledgers.sealer.seal(name)
+    return ledgers.sealer.keeper.key_file.resolve()
 
 
 def database_url(where: Local) -> str:
@@ -174,6 +208,14 @@ class InDatabase:
             [outcome.results[0].recorded if isinstance(outcome, Receipt) else outcome for outcome in outcomes],
             sizes[-1] if sizes else self.size(),
         )
+
+    def preview(self, lines: Sequence[Line], after: str | None, limit: int) -> bytes:
+        """Return what recording each line by itself would change; nothing is recorded."""
+        from factledger.http.problems import problem  # refusals look as a server shows them
+        from factledger.recording import Request
+
+        requests = [Request([line.draft]) for line in lines]
+        return self._ledger.preview(requests, problem, after=after, limit=limit).body
 
     def size(self) -> int:
         """Return how many events are recorded."""
@@ -243,11 +285,18 @@ class BehindServer:
             )
         return Appended(
             [
-                _refusal(line["problem"]) if line["result"] == "rejected" else line["result"] == "recorded"
+                refusal_of(line["problem"]) if line["result"] == "rejected" else line["result"] == "recorded"
                 for line in told[:-1]
             ],
             told[-1]["summary"]["size"],
         )
+
+    def preview(self, lines: Sequence[Line], after: str | None, limit: int) -> bytes:
+        """Return what recording each line by itself would change; nothing is recorded."""
+        body = b"".join(line.body + b"\n" for line in lines)
+        query = {"limit": str(limit), **({} if after is None else {"after": after})}
+        headers = {"Content-Type": "application/x-ndjson"}
+        return self._ask("POST", f"{self._ledger}/preview", params=query, content=body, headers=headers)
 
     def size(self) -> int:
         """Return how many events are recorded."""
@@ -270,7 +319,7 @@ class BehindServer:
             ) from failure
         if response.is_success:
             return response.content
-        raise _refusal(_problem_of(response))
+        raise refusal_of(_problem_of(response))
 
 
 def _of(predicate: str | None) -> dict[str, str]:
@@ -305,7 +354,7 @@ _CATEGORIES = {
 }
 
 
-def _refusal(stated: Mapping[str, Any]) -> LedgerError:
+def refusal_of(stated: Mapping[str, Any]) -> LedgerError:
     """Return the refusal that a problem object states."""
     status = int(stated.get("status", 500))
     code = str(stated.get("code", f"http-{status}"))

@@ -217,6 +217,56 @@ def history(answer: Json, _console: Console) -> RenderableType:
     return Group(*parts)
 
 
+def preview(answer: Json) -> RenderableType:
+    """Return what posting would change, and what would survive it."""
+    counts = (answer["recorded"], answer["duplicate"], answer["rejected"])
+    parts: list[RenderableType] = [
+        Text("Nothing is recorded. Posted now: {:,} new, {:,} there already, {:,} rejected.".format(*counts))
+    ]
+    parts += [
+        Text(f"{shown(found['id'])} matches {count(found['matched']['count'], 'assertion')}.")
+        for found in answer["results"]
+        if "matched" in found
+    ]
+    parts.append(differences(answer["changes"]) if answer["changes"] else Text("Belief would not change."))
+    if answer["survived"]:
+        table = _table("of", "value", "status", "loses", "stands on")
+        for found in answer["survived"]:
+            table.add_row(
+                _stacked(found["entity"], found["predicate"], span(found["valid"]["from"], found["valid"]["to"])),
+                value(found["value"]),
+                status(found["status"]),
+                *(_witnesses(found[side], found[f"{side}_count"]) for side in ("lost", "support")),
+            )
+        parts += [Text("Loses support, and keeps its status", style="bold"), table]
+    if answer["next"] is not None:
+        parts.append(Text("There is more: a greater --limit shows it.", style=_QUIET))
+    return Group(*parts)
+
+
+def _witnesses(found: Sequence[Json], number: int) -> Text:
+    """Return how many assertions there are, and the first few."""
+    named = [f"{e['position']}  {e['origin']}" for e in found[:3]]
+    return _stacked(count(number, "assertion"), *named, *(["…"] if number > len(named) else []))
+
+
+def differences(found: Sequence[Json]) -> Table:
+    """Return differences of belief, slot by slot."""
+    table = _table("of", "valid", "before", "after", "by")
+    for change in found:
+        cause, others = change["cause"], change["cause_count"] - 1
+        table.add_row(
+            _stacked(change["entity"], change["predicate"]),
+            _stacked(
+                span(change["valid"]["from"], change["valid"]["to"]), "retroactive" if change["retroactive"] else ""
+            ),
+            _side(change["before"]),
+            _side(change["after"]),
+            _stacked(cause["id"], _kind(cause), cause["source"], f"and {others:,} before" if others else ""),
+        )
+    return table
+
+
 def _kind(cause: Json) -> str:
     return str(cause["type"]).removeprefix("factledger.").removesuffix(".v1")
 

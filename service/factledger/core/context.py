@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -229,6 +229,7 @@ class Context:
             if event.position not in self.dead:
                 self._apply(event)
         self._origins: dict[str, str] = {}
+        self._paths: dict[str, tuple[str, ...]] = {}
 
     def _apply(self, event: ContextEvent) -> None:
         data = event.data
@@ -268,15 +269,30 @@ class Context:
             known = self._origins[agent] = self._end_of_relays(agent)[0]
         return known
 
+    def path(self, agent: str) -> tuple[str, ...]:
+        """Return the canonical agents that an agent's words pass through, from itself to the end of its relays."""
+        known = self._paths.get(agent)
+        if known is None:
+            here, met = self.canonical(agent), dict[str, None]()
+            while here not in met:
+                met[here] = None
+                relayed = self._agents.get(here, {}).get("relays")
+                if relayed is None:
+                    break
+                here = self.canonical(relayed)
+            known = self._paths[agent] = tuple(met)
+        return known
+
+    def speaking_through(self, agents: Iterable[str]) -> set[str]:
+        """Return every id whose words pass through one of these agents: itself, its cluster, and who relays it."""
+        wanted = {self.canonical(agent) for agent in agents}
+        through = wanted.union(agent for agent in self._agents if not wanted.isdisjoint(self.path(agent)))
+        return {member for canonical in through for member in self.clusters.members(canonical)}
+
     def _end_of_relays(self, agent: str) -> tuple[str, bool]:
-        here, met = self.canonical(agent), set[str]()
-        while here not in met:
-            met.add(here)
-            relayed = self._agents.get(here, {}).get("relays")
-            if relayed is None:
-                return here, False
-            here = self.canonical(relayed)
-        return here, True
+        last = self.path(agent)[-1]
+        relayed = self._agents.get(last, {}).get("relays")
+        return (last, False) if relayed is None else (self.canonical(relayed), True)
 
     def relay_cycle(self) -> str | None:
         """Return an agent whose relays lead round in a circle, or None."""
@@ -323,6 +339,16 @@ class ContextLog:
     def events(self, from_size: int, to_size: int) -> Iterator[ContextEvent]:
         """Yield the context events at positions from_size .. to_size - 1."""
         yield from self._recorded[bisect_left(self._positions, from_size) : bisect_left(self._positions, to_size)]
+
+    def meant(self, event: ContextEvent) -> Iterator[ContextEvent]:
+        """Yield an event, and whatever it takes back or thereby restores."""
+        met, pending = {event.position}, [event]
+        while pending:
+            said = pending.pop()
+            yield said
+            targets = set(said.targets) - met
+            met |= targets
+            pending += [self._recorded[bisect_left(self._positions, target)] for target in targets]
 
     def at(self, size: int, identity_at_size: int | None = None) -> Context:
         """Return the context as of a size, with identity as of another if asked."""
@@ -391,10 +417,19 @@ class ContextLog:
                 found.add(event.position)
         return sorted(found)
 
-    def with_drafts(self, drafts: Sequence[ContextEvent], first_named: Mapping[str, Naming]) -> Context:
-        """Return the context that would follow if these events were recorded next."""
-        recorded = [*self._recorded, *drafts]
+    def with_drafts(self, size: int, drafts: Sequence[ContextEvent], first_named: Mapping[str, Naming]) -> Context:
+        """Return the context that would follow if these events were recorded at a size."""
+        recorded = [*self.events(0, size), *drafts]
         return Context(recorded, recorded, {**self.first_named, **first_named})
+
+    def followed_by(
+        self, size: int, drafts: Sequence[ContextEvent], to_size: int, first_named: Mapping[str, Naming]
+    ) -> ContextLog:
+        """Return the log as it would be if these events were recorded at a size; this one stays as it is."""
+        supposed = ContextLog()
+        supposed.extend(size, list(self.events(0, size)), self.first_named)
+        supposed.extend(to_size, drafts, first_named)
+        return supposed
 
 
 def _closure(start: set[str], groups: Sequence[set[str]]) -> set[str]:

@@ -143,6 +143,11 @@ def entity_of(key: str) -> str | None:
     return entity
 
 
+def entity_in(value: object) -> str | None:
+    """Return the entity that a checked value is, or None for a literal."""
+    return value.get("entity") if isinstance(value, dict) else None
+
+
 def entity_key(entity: str) -> str:
     """Return the key of the value that is this entity."""
     return value_key({"entity": entity})

@@ -69,7 +69,8 @@ def _without(intervals: Intervals, hole: Interval) -> Intervals:
     return left
 
 
-def _union(intervals: Iterable[Interval]) -> Intervals:
+def union(intervals: Iterable[Interval]) -> Intervals:
+    """Return what any of these intervals covers."""
     joined: Intervals = []
     for begins, ends in sorted(intervals):
         if joined and begins <= joined[-1][1]:
@@ -249,7 +250,14 @@ class _Announcements:
             upto = turns[n + 1][0] if n + 1 < len(turns) else FOREVER
             if live and upto > instant and reach_together([together[i][1] for i in sorted(live)], a, self._slot.rules):
                 holes.append((instant, upto))
-        return _union(holes)
+        return union(holes)
+
+
+def counting(slot: Slot) -> dict[int, Intervals]:
+    """Return, by position, when each assertion counts: neither superseded nor outdated."""
+    standing = _standing_times(slot)
+    announcements = _Announcements(slot, standing)
+    return {e.position: announcements.leave(e, standing[e.position]) for e in slot.evidence}
 
 
 # --- third sweep: what counts, weighed incrementally
@@ -334,19 +342,18 @@ def _strengths(e: Evidence, interval: Interval) -> Iterator[tuple[int, int, int]
 
 
 def _sweep(slot: Slot) -> Iterator[tuple[int, int, str, Believed]]:
-    standing_times = _standing_times(slot)
-    announcements = _Announcements(slot, standing_times)
+    counted = counting(slot)
     # (instant, evidence, step, strength): an assertion comes to count, ceases to, or changes its strength.
     turns: list[tuple[int, int, Evidence, int, int | None]] = []
     for e in slot.evidence:
-        for interval in announcements.leave(e, standing_times[e.position]):
+        for interval in counted[e.position]:
             turns += [(interval[0], e.position, e, 1, None), (interval[1], e.position, e, -1, None)]
             if e.affirms:
                 for begins, ends, strength in _strengths(e, interval):
                     turns += [(begins, e.position, e, 1, strength), (ends, e.position, e, -1, strength)]
     turns.sort(key=lambda turn: turn[:2])
-    covered = _union((e.starts_earliest, e.ends_latest) for e in (*slot.evidence, *slot.muted))
-    withdrawn = _union((e.starts_earliest, e.ends_latest) for e in slot.retracted)
+    covered = union((e.starts_earliest, e.ends_latest) for e in (*slot.evidence, *slot.muted))
+    withdrawn = union((e.starts_earliest, e.ends_latest) for e in slot.retracted)
     for hole in covered:
         withdrawn = _without(withdrawn, hole)
     instants = sorted({BEGINNING, *(turn[0] for turn in turns), *(i for piece in withdrawn for i in piece)} - {FOREVER})

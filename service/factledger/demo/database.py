@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,8 +107,9 @@ def _remove(path: Path) -> None:
             ledgers.database.close()
         if theirs:
             raise _not_a_demonstration(path)
-    for suffix in ("", "-wal", "-shm"):
+    for suffix in ("", "-wal", "-shm", ".key"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
+    shutil.rmtree(path.with_name(path.name + ".checkpoints"), ignore_errors=True)
 
 
 def _is_demonstration(ledger: Ledger) -> bool:

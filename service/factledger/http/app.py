@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from factledger import wiring
 from factledger.appender import Appender
 from factledger.core.errors import LedgerError
-from factledger.http import appending, describing, operating, problems, reading
+from factledger.http import appending, describing, operating, problems, proving, reading
 from factledger.http.service import Service
 from factledger.ledger import Ledgers
 from factledger.settings import Settings
@@ -34,7 +34,7 @@ _log = structlog.get_logger(__name__)
 _SANE_ID = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}")
 _UNESCAPED = "!$&'()*+,;=:@-._~"  # what RFC 3986 lets stand in a segment of a path
 _PLAIN_PATH = (string.ascii_letters + string.digits + _UNESCAPED + "/").encode()
-_ROUTERS = (appending.router, reading.router, operating.router)
+_ROUTERS = (appending.router, reading.router, proving.router, operating.router)
 
 
 def create_app(ledgers: Ledgers, settings: Settings) -> FastAPI:
@@ -44,10 +44,14 @@ def create_app(ledgers: Ledgers, settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         appender = Appender(settings.append_queue)
         app.state.service = Service(ledgers, appender, settings)
+        if ledgers.sealer is not None:
+            ledgers.sealer.start()
         try:
             yield
         finally:
             await run_in_threadpool(appender.close)
+            if ledgers.sealer is not None:
+                await run_in_threadpool(ledgers.sealer.close)
             await run_in_threadpool(ledgers.close)
 
     app = _Application(

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from factledger.core import times
-from factledger.core.errors import Fault
+from factledger.core.errors import Fault, LedgerError
 from factledger.http import bodies, describing, wire
-from factledger.http.problems import invalid_request, malformed_request
-from factledger.http.questions import LedgerName, given_once
+from factledger.http.problems import invalid_request, malformed_request, problem
+from factledger.http.questions import LedgerName, PreviewQuery, given_once
 from factledger.http.service import Service, serving
-from factledger.http.streams import StreamedAppend
-from factledger.ledger import Ledger
+from factledger.http.streams import StreamedAppend, read_lines
+from factledger.ledger import Answer, Ledger
 from factledger.recording import Receipt, Request
 
 ANONYMOUS = "anonymous"
@@ -68,6 +68,46 @@ async def append(request: HttpRequest, ledger: LedgerName) -> Response:
     if isinstance(outcome, Exception):
         raise outcome
     return _respond(ledger, outcome, request.headers)
+
+
+@router.post(
+    "/preview",
+    summary="Try an append",
+    response_class=Response,
+    responses={
+        200: describing.answer(
+            "What an append would say, and what it would change.", wire.PreviewAnswer, headers="Ledger-Size Link"
+        ),
+        **describing.refusals(400, 404, 409, 412, 413, 415, 422, 501, 503),
+    },
+    openapi_extra=describing.PREVIEW,
+)
+async def preview(request: HttpRequest, ledger: LedgerName, query: Annotated[PreviewQuery, Query()]) -> Response:
+    """Judge one event, a batch, or up to 10,000 lines as an append would, and say how belief would change.
+
+    Nothing is recorded, ids neither, and nobody waits for it. What would be refused as an append is refused here.
+    """
+    service = serving(request)
+    kind = bodies.media_type(request.headers)
+    body = await bodies.read_body(request, service.settings.max_body_bytes)
+    answer = await run_in_threadpool(_preview, service, ledger, body, kind, request.headers, query)
+    headers = {"Ledger-Size": str(answer.size), "Cache-Control": "no-store"}
+    if (following := orjson.loads(answer.body)["next"]) is not None:
+        headers["Link"] = f'<{following}>; rel="next"'
+    return Response(answer.body, 200, headers, "application/json")
+
+
+def _preview(service: Service, ledger: str, body: bytes, kind: str, headers: Headers, query: PreviewQuery) -> Answer:
+    try:
+        if kind not in bodies.LINES:
+            opened, wanted = _prepare(service, ledger, body, kind, headers)
+            return opened.preview_one(wanted, after=query.after, limit=query.limit)
+        if "if-match" in headers:
+            raise invalid_request(Fault("/headers/if-match", "cannot be given with lines; send a batch"))
+        opened = service.open(ledger)
+        return opened.preview(read_lines(body, ANONYMOUS), problem, after=query.after, limit=query.limit)
+    except LedgerError as refusal:
+        raise (refusal.at("/query") if refusal.code == "page-unknown" else refusal) from None
 
 
 def _prepare(service: Service, ledger: str, body: bytes, kind: str, headers: Headers) -> tuple[Ledger, Request]:

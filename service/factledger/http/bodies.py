@@ -18,7 +18,7 @@ from factledger.core import encoding, events
 from factledger.core.errors import Category, Fault, LedgerError, invalid
 from factledger.core.events import Draft
 from factledger.http import problems
-from factledger.recording import MAX_BATCH
+from factledger.recording import MAX_BATCH, batch_too_large
 
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
@@ -111,11 +111,7 @@ def _batch(parsed: Any) -> list[Draft]:
     if not isinstance(parsed, list):
         raise invalid([Fault("", "must be a batch: a JSON array of CloudEvents")])
     if len(parsed) > MAX_BATCH:
-        raise LedgerError(
-            Category.TOO_LARGE,
-            "batch-too-large",
-            f"A batch may have at most {MAX_BATCH} events; send more as application/x-ndjson.",
-        )
+        raise batch_too_large()
     drafts: list[Draft] = []
     faults: list[Fault] = []
     for index, event in enumerate(parsed):

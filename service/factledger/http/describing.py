@@ -23,12 +23,15 @@ _REF = "#/components/schemas/{model}"
 _MODELS: tuple[type[BaseModel], ...] = (
     wire.Alive,
     wire.AppendAnswer,
+    wire.ConsistencyAnswer,
     wire.EntityAnswer,
     wire.EventPage,
     wire.HistoryAnswer,
+    wire.InclusionAnswer,
     wire.LedgerDescription,
     wire.LedgerList,
     wire.LedgerSettings,
+    wire.PreviewAnswer,
     wire.Problem,
     wire.Ready,
     wire.Root,
@@ -88,6 +91,15 @@ def refusals(*statuses: int) -> dict[int | str, Json]:
     }
 
 
+def plain(meaning: str, media_type: str, *, binary: bool = False) -> Json:
+    """Return how an answer that is no JSON is described."""
+    return {
+        "description": meaning,
+        "content": {media_type: {"schema": {"type": "string", **({"format": "binary"} if binary else {})}}},
+        "headers": {"Cache-Control": _HEADERS["Cache-Control"]},
+    }
+
+
 NOT_MODIFIED: dict[int | str, Json] = {304: {"description": "The answer that is at hand still holds."}}
 
 
@@ -101,7 +113,7 @@ _HEADERS: dict[str, Json] = {
     "Ledger-Size": {"description": "How many events it rests on.", "schema": {"type": "integer"}},
     "Link": _text("`permalink`: the same question, all pinned. `next`: the page after this."),
     "Content-Location": _text("The permalink."),
-    "Cache-Control": _text("`immutable` for a permalink, else `no-cache`."),
+    "Cache-Control": _text("`immutable` for what stays the same for ever, else `no-cache` or `no-store`."),
     "Memento-Datetime": _text("With Accept-Datetime: when the last of the events was recorded (RFC 7089)."),
     "Location": _text("Where to read it."),
 }
@@ -129,14 +141,16 @@ BELIEF_READ: Json = {"parameters": [IF_NONE_MATCH, ACCEPT_DATETIME]}
 LOG_READ: Json = {"parameters": [IF_NONE_MATCH]}
 
 _LINES: Json = {"type": "string", "description": "One event a line, each recorded by itself."}
+_IF_MATCH = _header("If-Match", "The size in quotes that the ledger must be at.", examples=['"42"'])
+_BINARY_MODE = [
+    _header(f"ce-{name}", f"Binary mode: the event's `{name}`, percent-encoded; the body is its data.")
+    for name in ("specversion", "type", "source", "id", "time")
+]
 APPEND: Json = {
     "parameters": [
-        _header("If-Match", "The size in quotes that the ledger must be at.", examples=['"42"']),
+        _IF_MATCH,
         _header("Prefer", "`respond-async`: do not wait for the projection, which never lags behind here."),
-        *(
-            _header(f"ce-{name}", f"Binary mode: the event's `{name}`, percent-encoded; the body is its data.")
-            for name in ("specversion", "type", "source", "id", "time")
-        ),
+        *_BINARY_MODE,
     ],
     "requestBody": {
         "required": True,
@@ -148,6 +162,7 @@ APPEND: Json = {
         },
     },
 }
+PREVIEW: Json = {"parameters": [_IF_MATCH, *_BINARY_MODE], "requestBody": APPEND["requestBody"]}
 CREATE: Json = {"requestBody": {"required": False, "content": {bodies.JSON: {"schema": ref(wire.LedgerSettings)}}}}
 STREAMED_APPEND: Json = {"anyOf": [ref(wire.StreamedLine), ref(wire.StreamedSummary)]}
 

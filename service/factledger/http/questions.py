@@ -118,6 +118,13 @@ class LedgersQuery(_Query):
     after: str | None = Field(None, max_length=64, description="From a `next` link.")
 
 
+class PreviewQuery(_Query):
+    """Which page of what an append would change."""
+
+    limit: Limit = DEFAULT_LIMIT
+    after: str | None = Field(None, max_length=1024, description="From a `next` link.")
+
+
 class KnownQuery(_Query):
     """What the ledger knew: up to a size or an instant; everything, if neither is given."""
 
@@ -241,6 +248,20 @@ class HistoryQuery(SlotsQuery):
 
     from_size: Count = Field(0, description="Leave out changes that the first so many events made.")
     limit: Annotated[Limit, Field(le=MAX_LIMIT)] = 50
+
+
+class InclusionQuery(_Query):
+    """Which event, in the log of which size."""
+
+    position: Count = Field(description="The event's position.")
+    size: Count | None = Field(None, description="How many events the log has: by default as many as now.")
+
+
+class ConsistencyQuery(_Query):
+    """Which two sizes of the log."""
+
+    from_: Count = Field(alias="from", description="The smaller size.")
+    to: Count | None = Field(None, description="The larger size: by default the present one.")
 
 
 async def given_once(request: Request) -> None:

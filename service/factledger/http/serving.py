@@ -40,7 +40,10 @@ def serve(database_url: str, settings: Settings, host: str, port: int, announce:
     wiring.configure_logging(settings)
     _tune()
     with _listen(address) as listener:
-        app = create_app(wiring.open_ledgers(database_url), settings)
+        ledgers = wiring.open_ledgers(database_url, settings=settings)
+        if ledgers.sealer is not None:
+            ledgers.sealer.make_key(wiring.salt)
+        app = create_app(ledgers, settings)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -65,7 +68,7 @@ def _tune() -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     # Events hold no cycles; by default each few hundred of them would make the collector look at all that is alive.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(10_000, 20, 50)
 
 
 def _run(server: uvicorn.Server, listener: socket.socket) -> None:

@@ -26,7 +26,7 @@ from factledger.core.errors import Category, Fault, LedgerError
 from factledger.http import problems
 from factledger.http.awaiting import Writer
 from factledger.ledger import Ledger
-from factledger.recording import Receipt, Request
+from factledger.recording import MAX_BATCH, Receipt, Request, batch_too_large
 
 MAX_LINE_BYTES = events.MAX_EVENT_BYTES
 GROUP_LINES = 1_000
@@ -241,9 +241,11 @@ class StreamedAppend(Response):
         found: Judged = []
         for _, line in group:
             try:
-                if line is None:
-                    raise _line_too_long()
-                found.append(Request([events.read_event(encoding.parse_json(line))], self._recorded_by))
+                found.append(read_line(line, self._recorded_by))
+            except LedgerError as refusal:
+                # An answer to give, not a failure to look into: where it was raised would keep the line alive.
+                refusal.__context__ = None
+                found.append(refusal.with_traceback(None))
             except Exception as problem:  # noqa: BLE001 - no line may break the others
                 found.append(problem)
         return found
@@ -298,6 +300,33 @@ def _answer(number: int, outcome: Outcome) -> tuple[str, bytes]:
     return "rejected", orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def _line_too_long() -> LedgerError:
-    detail = f"A line may have at most {MAX_LINE_BYTES} bytes."
-    return LedgerError(Category.TOO_LARGE, "line-too-long", detail, errors=[Fault("", "is too long")])
+def read_line(line: bytes | None, recorded_by: str) -> Request:
+    """Return the request that a line is; None is one that is too long.
+
+    Raises:
+        LedgerError: `line-too-long`, `malformed-json`, `invalid-event`, `event-too-large`.
+    """
+    if line is None:
+        detail = f"A line may have at most {MAX_LINE_BYTES} bytes."
+        raise LedgerError(Category.TOO_LARGE, "line-too-long", detail, errors=[Fault("", "is too long")])
+    return Request([events.read_event(encoding.parse_json(line))], recorded_by)
+
+
+def read_lines(body: bytes, recorded_by: str) -> list[Request | LedgerError]:
+    """Return what each line of a body is, blank ones left out: a request, or why it is none.
+
+    Raises:
+        LedgerError: `batch-too-large` if there are more lines than a batch may have events.
+    """
+    lines = Lines()
+    found: list[Request | LedgerError] = []
+    for line in (*lines.split(body), *lines.rest()):
+        if line is not None and not line.strip():
+            continue
+        if len(found) == MAX_BATCH:
+            raise batch_too_large("preview the rest by itself")
+        try:
+            found.append(read_line(line, recorded_by))
+        except LedgerError as refusal:
+            found.append(refusal)
+    return found

@@ -56,6 +56,8 @@ class LedgerDescription(BaseModel):
     recorded_at: str | None = Field(description="When the last event was recorded; null while there is none.")
     root: str = Field(description="Merkle root over all events (RFC 6962), in base64.")
     projected_size: int
+    verifier_key: str | None = Field(description="Whose signature its checkpoints bear (C2SP vkey); null before any.")
+    former_verifier_keys: list[str] = Field(description="Keys that signed earlier checkpoints, the latest first.")
 
 
 class LedgerList(_Answer):
@@ -249,6 +251,69 @@ class Change(_Answer):
     retroactive: bool = Field(description="Whether it alters what is believed of a time before it was recorded.")
 
 
+class Difference(Change):
+    """A difference between two states of the ledger in one slot, over a span of valid time."""
+
+    entity: str
+    causes: list[int] = Field(description="Positions of what may touch the slot; if there are many, the last ones.")
+    cause_count: int
+
+
+class Witness(_Answer):
+    """An assertion, and who stands behind it."""
+
+    position: int
+    source: str
+    outlet: str
+    origin: str
+
+
+class Survival(_Answer):
+    """A value that would lose support, and keep its status."""
+
+    entity: str
+    predicate: str
+    value: Value
+    status: ValueStatus
+    valid: Span
+    lost: list[Witness]
+    lost_count: int
+    support: list[Witness] = Field(description="What it would stand on; if that is much, the first of it.")
+    support_count: int
+
+
+class Matched(_Answer):
+    """What a bulk retraction would match."""
+
+    count: int
+    size: int
+    sha256: str
+
+
+class PreviewResult(_Answer):
+    """What would happen to one event."""
+
+    result: Literal["recorded", "duplicate", "rejected"]
+    position: int | None = None
+    source: str | None = None
+    id: str | None = None
+    matched: Matched | None = None
+    problem: Problem | None = None
+
+
+class PreviewAnswer(_Answer):
+    """What an append would say, and what it would change; nothing is recorded."""
+
+    results: list[PreviewResult]
+    recorded: int
+    duplicate: int
+    rejected: int
+    size: int = Field(description="The size that the ledger would have.")
+    changes: list[Difference]
+    survived: list[Survival]
+    next: str | None = Field(description="Where to post the same body for what follows.")
+
+
 class HistoryAnswer(_BeliefAnswer):
     """Belief over known time: each change, and what caused it."""
 
@@ -325,6 +390,26 @@ class WhyAnswer(_BeliefAnswer):
     not_in_force: list[NotInForce]
     no_surety: list[Evidence]
     policy: AppliedPolicy
+
+
+class InclusionAnswer(_Answer):
+    """The proof that an event is in the log (RFC 6962, section 2.1.1)."""
+
+    position: int
+    size: int
+    leaf_hash: str = Field(description="In base64, as all hashes.")
+    root: str = Field(description="Of the log of that size.")
+    hashes: list[str] = Field(description="From the leaf up.")
+
+
+class ConsistencyAnswer(_Answer):
+    """The proof that the log of one size only adds to that of another (RFC 6962, section 2.1.2)."""
+
+    from_: int = Field(alias="from")
+    to: int
+    from_root: str
+    to_root: str
+    hashes: list[str] = Field(description="From the leaves up; none from an empty log, or between equal sizes.")
 
 
 class Alive(_Answer):

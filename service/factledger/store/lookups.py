@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Table, bindparam, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, bindparam, delete, func, select, tuple_
 
 from factledger.core import events
 from factledger.core.context import ContextEvent, ContextLog
@@ -145,6 +145,64 @@ _RETRACTED_BY = select(
     schema.retractions.c.target.in_(bindparam("targets", expanding=True)),
     schema.retractions.c.position < bindparam("size"),
 )
+_ASSERTED = select(schema.events.c.data).where(
+    schema.events.c.ledger_id == bindparam("ledger_id"),
+    schema.events.c.position >= bindparam("from_position"),
+    schema.events.c.position < bindparam("size"),
+    schema.events.c.type == events.ASSERTION,
+)
+_REACHED = (
+    select(schema.touches.c.subject, schema.touches.c.predicate)
+    .distinct()
+    .where(
+        _own(schema.touches),
+        schema.touches.c.position >= bindparam("from_position"),
+        schema.touches.c.position < bindparam("size"),
+    )
+    .limit(bindparam("limit"))
+)
+_TOUCHED_BY = select(schema.touches.c.position, schema.touches.c.subject, schema.touches.c.predicate).where(
+    _own(schema.touches), schema.touches.c.position.in_(bindparam("positions", expanding=True))
+)
+_NAMING = {
+    name: select(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate)
+    .distinct()
+    .where(
+        _own(_ASSERTIONS),
+        _ASSERTIONS.c[name].in_(bindparam("ids", expanding=True)),
+        _ASSERTIONS.c.position < bindparam("size"),
+    )
+    .limit(bindparam("limit"))
+    for name in ("source", "outlet", "quoted", "value_entity")
+}
+_OF_PREDICATE = (
+    select(schema.slots.c.subject, schema.slots.c.predicate)
+    .where(
+        _own(schema.slots),
+        schema.slots.c.predicate == bindparam("predicate"),
+        schema.slots.c.first_position < bindparam("size"),
+    )
+    .limit(bindparam("limit"))
+)
+_NEXT_SLOTS = (
+    select(schema.slots.c.subject, schema.slots.c.predicate)
+    .where(
+        _own(schema.slots),
+        tuple_(schema.slots.c.subject, schema.slots.c.predicate) > tuple_(bindparam("subject"), bindparam("predicate")),
+        schema.slots.c.first_position < bindparam("size"),
+    )
+    .order_by(schema.slots.c.subject, schema.slots.c.predicate)
+    .limit(bindparam("limit"))
+)
+_IN_SLOTS = (
+    select(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate, _ASSERTIONS.c.inputs)
+    .where(
+        _own(_ASSERTIONS),
+        tuple_(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate).in_(bindparam("slots", expanding=True)),
+        _ASSERTIONS.c.position < bindparam("size"),
+    )
+    .order_by(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate, _ASSERTIONS.c.position)
+)
 _MEMOS = (
     select(
         schema.beliefs.c.predicate,
@@ -174,6 +232,22 @@ def packed(assertion: Assertion) -> bytes:
 def _decoded(rows: Sequence[bytes]) -> list[Assertion]:
     """Return the assertions of a slot, parsed in one go."""
     return list(map(Assertion._make, orjson.loads(b"[" + b",".join(rows) + b"]")))
+
+
+def _meeting(query: Select[Any], criteria: Mapping[str, Any], size: int) -> Select[Any]:
+    """Return a query on assertions narrowed to what a bulk retraction's criteria match below a size."""
+    table = _ASSERTIONS
+    query = query.where(
+        _own(table),
+        table.c.position >= criteria.get("from_position", 0),
+        table.c.position < min(size, criteria.get("to_position", size) + 1),
+    )
+    for name in ("source", "outlet", "document_uri", "run", "subject", "predicate"):
+        if name in criteria:
+            query = query.where(table.c[name] == criteria[name])
+    if prefix := criteria.get("source_prefix"):
+        query = query.where(table.c.source >= prefix, func.substr(table.c.source, 1, len(prefix)) == prefix)
+    return query
 
 
 class Lookups:
@@ -254,19 +328,78 @@ class Lookups:
 
     def matching(self, criteria: Mapping[str, Any], size: int) -> Iterator[int]:
         """Yield the positions below a size of the assertions that a bulk retraction's criteria match, rising."""
-        table = _ASSERTIONS
-        query = select(table.c.position).where(
-            _own(table),
-            table.c.position >= criteria.get("from_position", 0),
-            table.c.position < min(size, criteria.get("to_position", size) + 1),
+        query = _meeting(select(_ASSERTIONS.c.position), criteria, size).order_by(_ASSERTIONS.c.position)
+        yield from self._connection.execute(query.execution_options(yield_per=10_000), self._own).scalars()
+
+    # --- which slots an event may touch
+
+    def slots_asserted(self, from_position: int, size: int) -> set[Slot]:
+        """Return the slots of the assertions at from_position .. size - 1."""
+        rows = self._rows(_ASSERTED, from_position=from_position, size=size)
+        contents = orjson.loads(b"[" + b",".join(data for (data,) in rows if data is not None) + b"]")
+        return {(data["subject"], data["predicate"]) for data in contents}
+
+    def slots_reached(self, from_position: int, size: int, limit: int) -> set[Slot]:
+        """Return the slots that the retractions and corrections at from_position .. size - 1 reach, up to a limit."""
+        rows = self._rows(_REACHED, from_position=from_position, size=size, limit=limit)
+        return {(subject, predicate) for subject, predicate in rows}
+
+    def touched_by(self, positions: Sequence[int]) -> dict[int, set[Slot]]:
+        """Return, by position, the slots that these retractions and corrections reach."""
+        reached: dict[int, set[Slot]] = {}
+        for some in chunks(positions):
+            for position, subject, predicate in self._rows(_TOUCHED_BY, positions=some):
+                reached.setdefault(position, set()).add((subject, predicate))
+        return reached
+
+    def slots_naming(self, ids: Iterable[str], roles: Iterable[str], size: int, limit: int) -> set[Slot]:
+        """Return the slots with an assertion below a size that names one of these ids in one of these roles.
+
+        Roles: source, outlet, quoted (a speaker who is not the outlet), value_entity. If as many as `limit` are
+        returned there may be more.
+        """
+        found: set[Slot] = set()
+        for some in chunks(sorted(ids)):
+            for role in roles:
+                rows = self._rows(_NAMING[role], ids=some, size=size, limit=limit)
+                found.update((subject, predicate) for subject, predicate in rows)
+                if len(found) >= limit:
+                    return found
+        return found
+
+    def slots_of_predicate(self, predicate: str, size: int, limit: int) -> set[Slot]:
+        """Return the slots of a predicate, up to a limit."""
+        rows = self._rows(_OF_PREDICATE, predicate=predicate, size=size, limit=limit)
+        return {(subject, predicate) for subject, predicate in rows}
+
+    def slots_matching(self, criteria: Mapping[str, Any], size: int, limit: int) -> set[Slot]:
+        """Return the slots with an assertion that a bulk retraction's criteria match, and what those had corrected.
+
+        If as many as `limit` are returned there may be more.
+        """
+        table, touches = _ASSERTIONS, schema.touches
+        matched = select(table.c.subject, table.c.predicate)
+        corrected = select(touches.c.subject, touches.c.predicate).join(
+            table, _own(touches) & (touches.c.position == table.c.position)
         )
-        for name in ("source", "outlet", "document_uri", "run", "subject", "predicate"):
-            if name in criteria:
-                query = query.where(table.c[name] == criteria[name])
-        if prefix := criteria.get("source_prefix"):
-            query = query.where(table.c.source >= prefix, func.substr(table.c.source, 1, len(prefix)) == prefix)
-        streamed = query.order_by(table.c.position).execution_options(yield_per=10_000)
-        yield from self._connection.execute(streamed, self._own).scalars()
+        found: set[Slot] = set()
+        for query in (matched, corrected):
+            rows = self._rows(_meeting(query.distinct(), criteria, size).limit(bindparam("limit")), limit=limit)
+            found.update((subject, predicate) for subject, predicate in rows)
+        return found
+
+    def slots_after(self, last: Slot, size: int, limit: int) -> list[Slot]:
+        """Return up to `limit` slots that follow a given one in order."""
+        rows = self._rows(_NEXT_SLOTS, subject=last[0], predicate=last[1], size=size, limit=limit)
+        return [(subject, predicate) for subject, predicate in rows]
+
+    def assertions_in(self, wanted: Iterable[Slot], size: int) -> dict[Slot, list[Assertion]]:
+        """Return the assertions below a size of several slots, each in order."""
+        packed: dict[Slot, list[bytes]] = {}
+        for some in chunks(sorted(wanted)):
+            for subject, predicate, inputs in self._rows(_IN_SLOTS, slots=some, size=size):
+                packed.setdefault((subject, predicate), []).append(inputs)
+        return {slot: _decoded(rows) for slot, rows in packed.items()}
 
     # --- the memo
 

@@ -19,8 +19,8 @@ from factledger.core.evidence import Assertion
 from factledger.core.identity import Naming
 from factledger.store import schema
 from factledger.store.inserting import Row, insert_new_rows, insert_rows
-from factledger.store.log import Recorded, chunks
-from factledger.store.lookups import Slot, packed
+from factledger.store.log import Recorded
+from factledger.store.lookups import Lookups, Slot, packed
 
 _NOWHERE = (None, None)
 
@@ -113,6 +113,21 @@ class Known:
         self.slots.update(slots)
 
 
+def slots_reached(entries: Sequence[Entry], before: Mapping[int, set[Slot]]) -> dict[int, set[Slot]]:
+    """Return, by position, every slot whose belief each of these retractions and corrections may change.
+
+    That is the slots of its targets, and whatever those reached in turn (`before` them, or among them): a retraction
+    that is retracted restores what it removed.
+    """
+    reached: dict[int, set[Slot]] = {}
+    for entry in entries:
+        slots = {target.slot for target in entry.targets if target.slot is not None}
+        reached[entry.position] = slots.union(
+            *(earlier.get(target.position, ()) for target in entry.targets for earlier in (before, reached))
+        )
+    return reached
+
+
 class Projection:
     """The projection of one ledger in one generation: written within the caller's transaction."""
 
@@ -142,7 +157,10 @@ class Projection:
                     slots[by] = position
                 kept = assertion_of(entry)
                 found_by = (kept.source, kept.outlet, kept.document_uri, kept.run)
-                assertions.append((ledger, generation, subject, predicate, position, *found_by, packed(kept)))
+                quoted = None if kept.speaker == kept.outlet else kept.speaker
+                points_at = facts.entity_in(data["value"])
+                row = (ledger, generation, subject, predicate, position, *found_by, packed(kept), quoted, points_at)
+                assertions.append(row)
             elif (added := context_event(entry)) is not None:
                 declared = encoding.canonical_bytes(added.data)
                 context.append((ledger, generation, position, added.type, declared, orjson.dumps(added.targets)))
@@ -167,27 +185,15 @@ class Projection:
         self._known.add(self._names, self._slots)
 
     def _touch(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Record every slot whose belief each of these events may change.
-
-        That is the slots of its targets, and whatever those reached in turn when they were recorded: a retraction
-        that is retracted restores what it removed.
-        """
+        """Record every slot that each of these events reaches."""
         table = schema.touches
-        reached: dict[int, set[Slot]] = {}
-        for some in chunks(sorted({target.position for entry in entries for target in entry.targets})):
-            query = select(table.c.position, table.c.subject, table.c.predicate).where(
-                table.c.ledger_id == self.ledger_id,
-                table.c.generation == self.generation,
-                table.c.position.in_(some),
-            )
-            for position, subject, predicate in connection.execute(query):
-                reached.setdefault(position, set()).add((subject, predicate))
-        rows = []
-        for entry in entries:
-            slots = {target.slot for target in entry.targets if target.slot is not None}
-            slots = slots.union(*(reached.get(target.position, ()) for target in entry.targets))
-            reached[entry.position] = slots
-            rows += [(self.ledger_id, self.generation, *slot, entry.position) for slot in sorted(slots)]
+        targets = sorted({target.position for entry in entries for target in entry.targets})
+        reached = Lookups(connection, self.ledger_id, self.generation).touched_by(targets)
+        rows = [
+            (self.ledger_id, self.generation, *slot, position)
+            for position, slots in slots_reached(entries, reached).items()
+            for slot in sorted(slots)
+        ]
         insert_rows(connection, table, rows)
 
     def drop(self, connection: Connection) -> None:

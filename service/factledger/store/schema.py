@@ -1,8 +1,8 @@
 """Tables and constraints. Every primary and unique key starts with the ledger, which is what is sharded on.
 
 Instants are integer microseconds since 1970, UTC. Stored bytes are what is hashed; nothing is kept as JSON that
-a database could render in another way. The tables after `events` are projections: they can be dropped and
-rebuilt from it. Their rows belong to a generation, so that a rebuild can fill the next one beside the old.
+a database could render in another way. The tables after `checkpoints` are projections: they can be dropped and
+rebuilt from the log. Their rows belong to a generation, so that a rebuild can fill the next one beside the old.
 """
 
 from __future__ import annotations
@@ -67,6 +67,30 @@ Index(
     postgresql_where=events.c.type != text("'factledger.assertion.v1'"),
 )
 
+# The Merkle tree above its leaves: the roots of full subtrees of 256**level events, from level 1 on. Derived from the
+# log by whoever signs it, never by whoever appends; the leaves are hashed from the events whenever they are asked for.
+subtrees = Table(
+    "subtrees",
+    metadata,
+    Column("ledger_id", Key, nullable=False),
+    Column("level", Integer, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("ledger_id", "level", "number"),
+    sqlite_with_rowid=False,
+)
+
+# The last checkpoint that was signed, for those who have no access to the files of the signer.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("ledger_id", Key, nullable=False),
+    Column("note", LargeBinary, nullable=False),  # a C2SP signed note
+    Column("verifier_keys", LargeBinary, nullable=False),  # C2SP vkeys, one a line, the current one first
+    PrimaryKeyConstraint("ledger_id"),
+    sqlite_with_rowid=False,
+)
+
 # Assertions by slot, as posted: no rating, surety or canonical id is baked in. `inputs` is all that belief needs,
 # as one JSON list (core.evidence.Assertion): a slot of thousands is decoded in one go.
 assertions = Table(
@@ -82,10 +106,12 @@ assertions = Table(
     Column("document_uri", Key),
     Column("run", Key),
     Column("inputs", LargeBinary, nullable=False),
+    Column("quoted", Key),  # the first speaker, unless it is the outlet
+    Column("value_entity", Key),  # the entity that the value is, if it is one
     PrimaryKeyConstraint("ledger_id", "generation", "subject", "predicate", "position"),
     sqlite_with_rowid=False,
 )
-for _column in ("source", "outlet", "document_uri", "run"):
+for _column in ("source", "outlet", "document_uri", "run", "quoted", "value_entity"):
     Index(
         f"ix_assertions_{_column}",
         assertions.c.ledger_id,
@@ -108,6 +134,8 @@ slots = Table(
     PrimaryKeyConstraint("ledger_id", "generation", "subject", "predicate"),
     sqlite_with_rowid=False,
 )
+
+Index("ix_slots_predicate", slots.c.ledger_id, slots.c.generation, slots.c.predicate, slots.c.subject)
 
 # When the log first named an id, in any role: what makes a member of a cluster canonical.
 names = Table(
