@@ -25,11 +25,11 @@ from factledger.core.timeline import Segment, segments
 from factledger.previewing import Supposed, preview
 from factledger.proving import Proofs
 from factledger.reading import Caches, Question, Snapshot
-from factledger.recording import Receipt, Recorder, Request, Sources
+from factledger.recording import Receipt, Recorder, Request, Sources, tallied
 from factledger.sealing import Sealer
 from factledger.store import log, projections, tree
 from factledger.store.engines import Database
-from factledger.store.lookups import Memo
+from factledger.store.lookups import Lookups, Memo
 from factledger.store.projections import Entry, Known, Projection, target_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -164,6 +164,17 @@ class Ledger:
         if self._sealer is not None:
             self._sealer.appended(self.name, sum(len(request.drafts) for request in requests))
         return outcomes
+
+    def tallied(self, request: Request) -> Request:
+        """Return a request with what its bulk retractions match so far, if it has any; holds up no append.
+
+        Whoever appends it then waits for what is recorded from now on only, however much they match.
+        """
+        if not any("where" in draft.data for draft in request.drafts):
+            return request
+        with self._database.reading() as connection:
+            head = log.head(connection, self.name)
+            return tallied(request, Lookups(connection, self.name, head.generation), head.size)
 
     def append_one(self, request: Request) -> Receipt:
         """Record one request in a transaction of its own.

@@ -7,8 +7,9 @@ accepted ones before it leave; a refused one leaves no trace and does not distur
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from factledger.core import encoding, events, facts, times
@@ -24,6 +25,43 @@ MAX_BATCH = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """What a bulk retraction's criteria match of the first `size` events: how many, and the digest of which.
+
+    The digest is SHA-256 over the matched positions, rising, each as 8 bytes, big-endian.
+    """
+
+    size: int
+    count: int
+    digest: Any  # of hashlib; never changed, only copied
+
+    def extended(self, positions: Sequence[int], size: int) -> Tally:
+        """Return the tally of more events, of which these match."""
+        digest = self.digest.copy()
+        digest.update(struct.pack(f">{len(positions)}Q", *positions))
+        return Tally(size, self.count + len(positions), digest)
+
+
+NO_EVENTS = Tally(0, 0, hashlib.sha256())
+
+
+def tally(lookups: Lookups, criteria: Mapping[str, Any], size: int, begun: Tally = NO_EVENTS) -> Tally:
+    """Return the tally of the first `size` events, going on from one of fewer; in time with how many match."""
+    for positions in lookups.matching(criteria, begun.size, size):
+        begun = begun.extended(positions, positions[-1] + 1)
+    return begun.extended((), size)
+
+
+def tallied(request: Request, lookups: Lookups, size: int) -> Request:
+    """Return a request with what its bulk retractions match of the first `size` events.
+
+    Worked out beforehand, and not while the ledger is locked, it holds up nobody however much it is.
+    """
+    criteria = {index: draft.data["where"] for index, draft in enumerate(request.drafts) if "where" in draft.data}
+    return replace(request, tallies={index: tally(lookups, where, size) for index, where in criteria.items()})
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One append: events that are recorded together or not at all, and by whom."""
 
@@ -31,6 +69,7 @@ class Request:
     recorded_by: str = "anonymous"
     if_size: int | None = None  # record only if the ledger is at this size
     pointers: bool = False  # name the event's index in refusals: the request was a batch
+    tallies: Mapping[int, Tally] = field(default_factory=dict)  # by index: what a bulk retraction matched so far
 
 
 class Result(NamedTuple):
@@ -109,6 +148,7 @@ class Recorder:
         self._targets: dict[int, log.Recorded] = {}
         self._staged_context: Context | None = None  # as of _context_count staged context events
         self._context_count = 0
+        self._staged_assertions: list[Posted] = []  # as far as a bulk retraction has looked
         self._declared: dict[str, Vocabulary] = {}  # by predicate, at the staged size
 
     def record(self, requests: Sequence[Request]) -> list[Receipt | LedgerError]:
@@ -179,27 +219,28 @@ class Recorder:
         mark = before.mark()
         try:
             results = [
-                self._accept_one(draft, request.recorded_by, f"/{index}" if request.pointers else "")
+                self._accept_one(draft, request, f"/{index}" if request.pointers else "", index)
                 for index, draft in enumerate(request.drafts)
             ]
             self._check_context(mark, pointers=request.pointers)
         except LedgerError:
             declared = len(before.context) > mark.context
             before.undo(mark)
+            self._staged_assertions.clear()
             if declared:
                 self._restart_context()
             raise
         return Receipt(results, before.size)
 
-    def _accept_one(self, draft: Draft, recorded_by: str, pointer: str) -> Result:
+    def _accept_one(self, draft: Draft, request: Request, pointer: str, index: int) -> Result:
         try:
-            return self._stage(draft, recorded_by)
+            return self._stage(draft, request.recorded_by, request.tallies.get(index, NO_EVENTS))
         except LedgerError as refusal:
             if pointer:
                 raise refusal.at(pointer) from None
             raise
 
-    def _stage(self, draft: Draft, recorded_by: str) -> Result:
+    def _stage(self, draft: Draft, recorded_by: str, begun: Tally) -> Result:
         staged = self._staged
         key = (draft.source, draft.id)
         known = staged.by_key.get(key) or self._stored.get(key)
@@ -224,7 +265,7 @@ class Recorder:
             self._check_vocabulary(draft)
         data, data_bytes = draft.data, draft.data_bytes
         if "where" in data:
-            data = events.sealed_data(data, self._match(data["where"]))
+            data = events.sealed_data(data, self._match(data["where"], begun))
             data_bytes = encoding.canonical_bytes(data)
         recorded_at = max(self._sources.now(), staged.recorded_at + 1)
         event = log.seal(
@@ -349,22 +390,21 @@ class Recorder:
                 index = staged.context[count - 1].position - mark.size
                 raise refusal.at(f"/{index}") if pointers else refusal
 
-    def _match(self, where: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what a bulk retraction matches, frozen at the size at which it is recorded.
-
-        `sha256` is over the matched positions, rising, each as 8 bytes, big-endian.
-        """
+    def _match(self, where: Mapping[str, Any], begun: Tally) -> Mapping[str, Any]:
+        """Return what a bulk retraction matches, frozen at the size at which it is recorded."""
         size = self._staged.size
-        count, digest = 0, hashlib.sha256()
-        for position in self._lookups.matching(where, min(size, self._head.size)):
-            count += 1
-            digest.update(position.to_bytes(8, "big"))
+        found = tally(self._lookups, where, self._head.size, begun)
         rule = Where(size, where)
-        for entry in self._staged.entries:
-            if entry.type == events.ASSERTION and rule.matches(Posted.of(entry.position, entry.source, entry.data)):
-                count += 1
-                digest.update(entry.position.to_bytes(8, "big"))
-        return {"count": count, "size": size, "sha256": digest.hexdigest()}
+        found = found.extended([posted.position for posted in self._posted() if rule.matches(posted)], size)
+        return {"count": found.count, "size": size, "sha256": found.digest.hexdigest()}
+
+    def _posted(self) -> Sequence[Posted]:
+        """Return the staged assertions as a bulk retraction looks at them."""
+        entries, staged = self._staged.entries, self._staged_assertions
+        for entry in entries[(staged[-1].position + 1 if staged else self._head.size) - self._head.size :]:
+            if entry.type == events.ASSERTION:
+                staged.append(Posted.of(entry.position, entry.source, entry.data))
+        return staged
 
 
 def batch_too_large(instead: str = "send more as application/x-ndjson") -> LedgerError:

@@ -571,6 +571,31 @@ def test_a_bulk_retraction_matches_by_all_its_criteria(ledgers: Ledgers) -> None
     check_ledger(ledgers, "bulk1")
 
 
+def test_a_bulk_retraction_tallied_beforehand_matches_what_came_since(ledgers: Ledgers) -> None:
+    """However much was recorded between the tally and the append, in other requests and in its own batch."""
+    for n, (where, matched) in enumerate(BULKS):
+        ledgers.create(f"tallied{n}")
+        ledger = ledgers.get(f"tallied{n}")
+        before, between = n % 8, min(7, n % 8 + n % 3)
+        record(ledger, SAID[:before])
+        bulk = ledger.tallied(request(*SAID[between:], retraction("bulk", where=where)))
+        record(ledger, SAID[before:between])
+        assert [tally.size for tally in bulk.tallies.values()] == [before]
+        ledger.append_one(bulk)
+        digest = hashlib.sha256(b"".join(position.to_bytes(8, "big") for position in matched)).hexdigest()
+        found = read_log(ledger)[7]["data"]["matched"]
+        assert found == {"count": len(matched), "size": 7, "sha256": digest}, (where, before, between)
+
+
+def test_a_bulk_retraction_matches_nothing_of_a_refused_request(ledger: Ledger) -> None:
+    """Though it stood at the same position, and another bulk retraction of that request had looked at it."""
+    bulk = retraction("bulk", where={"source_prefix": "x"})
+    refused = request(claim(0, "e:1", "a:2"), bulk, retraction("bad", targets=[99]))
+    outcomes = ledger.append([refused, request(claim(1), retraction("own", where={"outlet": "a:2"}), bulk)])
+    assert [isinstance(outcome, Receipt) for outcome in outcomes] == [False, True]
+    assert [e["data"]["matched"]["count"] for e in read_log(ledger)[1:]] == [0, 1]
+
+
 def test_a_bulk_retraction_goes_by_the_ids_that_were_posted(ledgers: Ledgers, ledger: Ledger) -> None:
     """A merge neither widens nor narrows it."""
     merge = {

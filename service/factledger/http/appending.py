@@ -64,6 +64,8 @@ async def append(request: HttpRequest, ledger: LedgerName) -> Response:
         opened, wanted = _prepare(service, ledger, body, kind, request.headers)
     else:
         opened, wanted = await run_in_threadpool(_prepare, service, ledger, body, kind, request.headers)
+    if any("where" in draft.data for draft in wanted.drafts):
+        wanted = await run_in_threadpool(opened.tallied, wanted)
     outcome = (await service.writer.enqueue(opened, [wanted]))[0]
     if isinstance(outcome, Exception):
         raise outcome

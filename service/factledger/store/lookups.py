@@ -62,6 +62,8 @@ def _last(table: Table) -> Any:
     )
 
 
+_MATCHED = 10_000  # positions held at once
+
 _ASSERTIONS = schema.assertions
 
 _CONTEXT = (
@@ -326,10 +328,16 @@ class Lookups:
             for target, position, subject, predicate in self._rows(_RETRACTED_BY, targets=some, size=size)
         ]
 
-    def matching(self, criteria: Mapping[str, Any], size: int) -> Iterator[int]:
-        """Yield the positions below a size of the assertions that a bulk retraction's criteria match, rising."""
-        query = _meeting(select(_ASSERTIONS.c.position), criteria, size).order_by(_ASSERTIONS.c.position)
-        yield from self._connection.execute(query.execution_options(yield_per=10_000), self._own).scalars()
+    def matching(self, criteria: Mapping[str, Any], from_position: int, size: int) -> Iterator[Sequence[int]]:
+        """Yield, many at a time, the positions of the assertions that a bulk retraction's criteria match, rising.
+
+        Only those at from_position .. size - 1.
+        """
+        query = _meeting(select(_ASSERTIONS.c.position), criteria, size)
+        query = query.where(_ASSERTIONS.c.position >= from_position).order_by(_ASSERTIONS.c.position)
+        found = self._connection.execute(query.execution_options(yield_per=_MATCHED), self._own)
+        for rows in found.partitions():
+            yield [position for (position,) in rows]
 
     # --- which slots an event may touch
 
