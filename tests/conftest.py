@@ -25,6 +25,8 @@ from factledger.settings import Settings
 from factledger.signing import Keeper
 from factledger.wiring import open_ledgers
 from tests.postgres import PostgresServer, shared_server
+from tests.running import Command
+from tests.serving import serving
 
 if TYPE_CHECKING:
     from starlette.testclient import TestClient
@@ -183,3 +185,25 @@ def client(ledgers: Ledgers) -> Iterator[TestClient]:
 
     with TestClient(create_app(ledgers, Settings(log_level="error"))) as served:
         yield served
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Runs commands in this process."""
+    return Command(capsys, monkeypatch)
+
+
+@pytest.fixture
+def server(sqlite_url: str) -> Iterator[str]:
+    """The URL of a service on the same database as `sqlite_url`."""
+    from factledger.http.app import create_app
+
+    with serving(create_app(open_ledgers(sqlite_url), Settings(log_level="error"))) as url:
+        yield url
+
+
+@pytest.fixture(params=["--database", "--server"])
+def at(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The option that leads to the ledger: in its database, and through a server."""
+    fixture = {"--database": "sqlite_url", "--server": "server"}[request.param]
+    return request.param, request.getfixturevalue(fixture)

@@ -6,9 +6,7 @@ import gzip
 import io
 import json
 import sqlite3
-import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,94 +14,11 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from factledger.cli import commands, main, posting, tables, terminal
-from factledger.cli.reach import Line, Reach
+from factledger.cli import commands, posting, reach, tables, terminal
 from factledger.core.errors import Category, LedgerError
-from factledger.http.app import create_app
-from factledger.settings import Settings
-from factledger.wiring import open_ledgers
-from tests.serving import serving
-
-Event = dict[str, Any]
+from tests.running import Command, Event, assertion, lines, written
 
 NOBODY = "http://127.0.0.1:1"  # where no server can be
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What a command did."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """The one JSON text on standard output."""
-        return json.loads(self.out)
-
-    @property
-    def problems(self) -> list[Any]:
-        """The problem objects on standard error."""
-        return [json.loads(line) for line in self.err.splitlines()]
-
-
-class Command:
-    """Runs commands in this process."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self._capsys, self._monkeypatch = capsys, monkeypatch
-
-    def __call__(self, *arguments: object, stdin: bytes = b"") -> Ran:
-        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
-        self._capsys.readouterr()
-        code = main([str(argument) for argument in arguments])
-        said = self._capsys.readouterr()
-        return Ran(code, said.out, said.err)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    return Command(capsys, monkeypatch)
-
-
-@pytest.fixture
-def server(sqlite_url: str) -> Iterator[str]:
-    """The URL of a service on the same database as `sqlite_url`."""
-    with serving(create_app(open_ledgers(sqlite_url), Settings(log_level="error"))) as url:
-        yield url
-
-
-@pytest.fixture(params=["--database", "--server"])
-def at(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """The option that leads to the ledger: in its database, and through a server."""
-    fixture = {"--database": "sqlite_url", "--server": "server"}[request.param]
-    return request.param, request.getfixturevalue(fixture)
-
-
-def assertion(number: int, **data: Any) -> Event:
-    return {
-        "specversion": "1.0",
-        "type": "factledger.assertion.v1",
-        "source": "extractor:test@1",
-        "id": f"a{number}",
-        "data": {
-            "subject": "person:a",
-            "predicate": "location",
-            "value": {"entity": f"place:{number}"},
-            "provenance": {"outlet": f"outlet:{number}"},
-            **data,
-        },
-    }
-
-
-def lines(*events: Event | str) -> bytes:
-    return b"".join((event if isinstance(event, str) else json.dumps(event)).encode() + b"\n" for event in events)
-
-
-def written(path: Path, body: bytes) -> Path:
-    path.write_bytes(body)
-    return path
 
 
 # --- exit codes and errors
@@ -384,7 +299,7 @@ def test_an_event_that_many_escapes_make_long_is_recorded(run: Command, at: tupl
 
 
 def test_many_batches(run: Command, at: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "BATCH", 7)
+    monkeypatch.setattr(reach, "BATCH", 7)
     events = [assertion(number) for number in range(20)]
     told = run("post", "-", *at, "--json", stdin=lines(*events, "nothing", *events))
     assert told.json == {"recorded": 20, "duplicate": 20, "rejected": 1, "size": 20}
@@ -457,22 +372,14 @@ def test_nothing_to_post_says_where_the_ledger_stands(run: Command, at: tuple[st
 
 
 def test_a_failure_halfway_says_how_far_it_came(run: Command, sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "BATCH", 1)
-    append: Any = posting.post
-    sent = iter([True, False])
+    monkeypatch.setattr(reach, "BATCH", 1)
+    append: Any = reach.InDatabase.append
 
-    def fail_second(given: posting.Files, ledger: Reach, *rest: Any, **more: Any) -> None:
-        inner: Any = ledger.append
+    def fail_second(ledger: Any, sent: Iterator[bytes]) -> Any:
+        yield from append(ledger, iter([next(sent)]))
+        raise LedgerError(Category.UNAVAILABLE, "database-unavailable", "It is gone.")
 
-        def appending(batch: Sequence[Line]) -> Any:
-            if next(sent):
-                return inner(batch)
-            raise LedgerError(Category.UNAVAILABLE, "database-unavailable", "It is gone.")
-
-        monkeypatch.setattr(ledger, "append", appending)
-        append(given, ledger, *rest, **more)
-
-    monkeypatch.setattr(posting, "post", fail_second)
+    monkeypatch.setattr(reach.InDatabase, "append", fail_second)
     told = run("post", "-", "--database", sqlite_url, stdin=lines(assertion(1), assertion(2)))
     assert told.code == 6
     assert "Until then: 1 recorded" in told.err

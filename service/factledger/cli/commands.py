@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from factledger.cli import posting, tables, telling, terminal
+from factledger.cli import posting, resuming, tables, telling, terminal
 from factledger.cli.options import At, Local, Output, Weighing, Where, spread, unfit
 from factledger.cli.reach import Reach, database_url, opened, reach, sign, sqlite_file
 from factledger.core import times
@@ -38,6 +38,7 @@ AnyPredicate = Annotated[
     str | None, typer.Argument(metavar="PREDICATE", help="What is said of it; everything if left out.")
 ]
 ROWS = 1_000  # of a table
+UPDATE = 100  # events between two looks at the progress bar
 LOOPBACK = "127.0.0.1"
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port to listen on.")]
@@ -92,25 +93,62 @@ def post(
         bool, typer.Option("--preview", help="Record nothing: show what would change, and what would survive it.")
     ] = False,
     limit: Annotated[int, typer.Option(min=1, help="About how many changes a preview shows.")] = 100,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write rejected lines here as they were read, and why beside it."),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Keep a mark here of how far it came, and go on from it if there is one."),
+    ] = None,
+    patience: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="How long to go on trying while the server is busy or away."),
+    ] = 60,
 ) -> int:
     """Record the events of files. Good ones are kept, bad ones named; what is recorded already is recognised."""
     given = posting.Files(files)
     if preview:
+        if rejects is not None or resume is not None:
+            raise unfit("--preview", "records nothing, so it goes with neither --rejects nor --resume")
         return _preview(given, where, limit)
-    summary = posting.Summary()
-    with terminal.progress("posting", "events") as update, reach(where, create=True) as ledger:
-        try:
-            posting.post(
-                given,
-                ledger,
-                summary,
-                refused=lambda place, refusal: terminal.report(refusal, json=where.json, place=place),
-                sent=lambda: update(given.done, given.total, summary.count),
-            )
-        except LedgerError:
-            if summary.count and not where.json:
-                terminal.err().print(f"Until then: {summary.sentence()}. Post the same again to go on.")
-            raise
+    _check_written(files, rejects, resume)
+
+    def say(text: str) -> None:
+        terminal.notice(text, json=where.json)
+
+    def changed(name: str) -> None:
+        say(f"{name} is not what it was. All of it is sent again; what is recorded is recognised.")
+
+    def waiting(refusal: LedgerError, seconds: float) -> None:
+        if seconds >= 1:
+            say(f"{refusal.detail} Trying again in {seconds:.0f} s.")
+
+    with reach(where, create=True, patience=patience, waiting=waiting) as ledger:
+        job = resuming.Job(resume, rejects, ledger.describe(), say)
+        summary = job.summary
+
+        def refused(item: posting.Item, refusal: LedgerError) -> None:
+            terminal.report(refusal, json=where.json, place=item.place)
+            job.refused(item, refusal)
+
+        with closing(job), terminal.progress("posting", "events") as update:
+
+            def settled(item: posting.Item) -> None:
+                job.settled(item)
+                if (count := summary.count - job.before) % UPDATE == 0:
+                    update(given.done, given.total, count)
+
+            try:
+                posting.post(given.items(job.reached, changed), ledger, summary, refused=refused, settled=settled)
+            except (LedgerError, KeyboardInterrupt):
+                job.save()
+                if where.json:
+                    terminal.write_json(orjson.dumps(summary.json()))
+                else:
+                    say(f"Until then: {summary.sentence()}. Post the same again to go on.")
+                raise
+            job.save(complete=True)
     if where.json:
         terminal.write_json(orjson.dumps(summary.json()))
     else:
@@ -123,9 +161,9 @@ def post(
 def _preview(given: posting.Files, where: Where, limit: int) -> int:
     refused: list[LedgerError] = []
 
-    def refuse(place: posting.Place, refusal: LedgerError) -> None:
+    def refuse(item: posting.Item, refusal: LedgerError) -> None:
         refused.append(refusal)
-        terminal.report(refusal, json=where.json, place=place)
+        terminal.report(refusal, json=where.json, place=item.place)
 
     with reach(where) as ledger:
         tried = posting.preview(given, ledger, limit, refused=refuse)
@@ -136,6 +174,25 @@ def _preview(given: posting.Files, where: Where, limit: int) -> int:
     if not refused:
         return 0
     return terminal.CONFLICT if all(r.category is Category.CONFLICT for r in refused) else terminal.INVALID
+
+
+def _check_written(files: Sequence[str], rejects: Path | None, resume: Path | None) -> None:
+    """Refuse to write over what is to be posted, and to mark what cannot be read twice.
+
+    Raises:
+        LedgerError: `invalid-option`.
+    """
+    taken = {Path(name).resolve() for name in files if name != "-"}
+    for option, written in (
+        ("--rejects", [] if rejects is None else [rejects, resuming.reasons_beside(rejects)]),
+        ("--resume", [] if resume is None else [resume]),
+    ):
+        for path in written:
+            if path.resolve() in taken:
+                raise unfit(option, "must name a file that is used for nothing else")
+            taken.add(path.resolve())
+    if resume is not None and "-" in files:
+        raise unfit("--resume", "needs files: standard input cannot be read twice")
 
 
 # --- reading

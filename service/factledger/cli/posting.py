@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,28 +19,49 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-from factledger.cli.reach import PAGE, Line, Reach, refusal_of
+from factledger.cli.reach import PAGE, Outcome, Reach, draft_of
+from factledger.client.errors import stated
 from factledger.core import encoding, events
 from factledger.core.errors import Category, LedgerError
 
-BATCH = 1_000
 MAX_PREVIEW = 10_000  # a service takes as many together
 MAX_LINE_BYTES = 2 * 1024 * 1024  # an event of 256 KiB may be written with many an escape
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024  # an array is read whole
 _GZIP = b"\x1f\x8b"
 _DOCUMENT, _LINES = (".json",), (".jsonl", ".ndjson")
 
+_CHUNK = 1024 * 1024
+
 _Raw = io.BufferedReader
-_Stream = io.BufferedReader | gzip.GzipFile
 Place = str  # file:line, or file:pointer in an array
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """One event of a file: where it stands, and the event or why it is none."""
+class Reached:
+    """How far a file has been read: bytes once decompressed, lines, and the SHA-256 of those bytes.
 
+    A JSON document is read as a whole or not at all.
+    """
+
+    offset: int
+    line: int
+    sha256: str
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One event of a file: where it stands, as it was read, and as it is sent or why it is not.
+
+    `raw` is None where it is too long to be held, or no event by itself. `reached` returns how far the file has been
+    read with it; it is None within a JSON document, and where the line is not at an end yet.
+    """
+
+    name: str
     place: Place
-    event: Line | LedgerError
+    raw: bytes | None
+    event: bytes | LedgerError
+    reached: Callable[[], Reached] | None = None
 
 
 @dataclass(slots=True)
@@ -84,19 +107,30 @@ class Files:
         sizes = [_size_of(name) for name in names]
         self.total = None if None in sizes else sum(size or 0 for size in sizes)
 
-    def items(self) -> Iterator[Item]:
-        """Yield every event, blank lines left out; a file that breaks off ends with why."""
+    def items(
+        self, reached: Mapping[str, Reached] | None = None, changed: Callable[[str], None] | None = None
+    ) -> Iterator[Item]:
+        """Yield every event, blank lines left out; a file that breaks off ends with why.
+
+        What had been `reached` in a file is passed over, unless that part of the file is not what it was: then
+        `changed` is called, and the file is read from its beginning.
+        """
         for name in self._names:
-            before, line = self.done, 0
+            before = self.done
+            former = reached.get(name) if reached else None
+            if former is not None and changed is not None and not _is_unchanged(name, former):
+                changed(name)
+                former = None
             with _raw(name) as raw:
+                stream = _Stream(raw, tracked=reached is not None)
                 try:
-                    for item, number in _items(name, _unzipped(raw)):
-                        line = number
+                    for item in _items(name, stream, former):
                         if raw.seekable():
                             self.done = before + raw.tell()
                         yield item
                 except (EOFError, zlib.error, gzip.BadGzipFile):
-                    yield Item(f"{name}:{line + 1}", _unreadable("breaks off or is damaged: it does not decompress"))
+                    why = _unreadable("breaks off or is damaged: it does not decompress")
+                    yield Item(name, f"{name}:{stream.line + 1}", None, why)
                 self.done = before + (raw.tell() if raw.seekable() else 0)
 
 
@@ -129,31 +163,78 @@ def _raw(name: str) -> Iterator[_Raw]:
             yield raw
 
 
-def _unzipped(raw: _Raw) -> _Stream:
-    """Return what a stream holds once decompressed; told by its first bytes, not by its name."""
-    return gzip.GzipFile(fileobj=raw) if raw.peek(2).startswith(_GZIP) else raw
+class _Stream:
+    """What a file holds once decompressed, which is told by its first bytes and not by its name."""
+
+    def __init__(self, raw: _Raw, *, tracked: bool) -> None:
+        self._stream: Any = gzip.GzipFile(fileobj=raw) if raw.peek(2).startswith(_GZIP) else raw
+        self._digest = hashlib.sha256() if tracked else None
+        self._offset = self.line = 0
+
+    def readline(self, limit: int) -> bytes:
+        return self._read(self._stream.readline(limit))
+
+    def read(self, limit: int) -> bytes:
+        return self._read(self._stream.read(limit))
+
+    def skip(self, former: Reached) -> bool:
+        """Read what was read before, and tell whether it is the same."""
+        while (left := former.offset - self._offset) > 0 and self.read(min(left, _CHUNK)):
+            pass
+        self.line = former.line
+        same = self.reached().sha256 == former.sha256
+        return same and not (former.whole and self.read(1))
+
+    def reached(self, *, whole: bool = False) -> Reached:
+        """Return how far it was read."""
+        assert self._digest is not None
+        return Reached(self._offset, self.line, self._digest.hexdigest(), whole)
+
+    def marker(self, *, whole: bool = False) -> Callable[[], Reached] | None:
+        """Return what returns how far it was read just now; None if nobody wants to know."""
+        if self._digest is None:
+            return None
+        offset, line, digest = self._offset, self.line, self._digest.copy()
+        return lambda: Reached(offset, line, digest.hexdigest(), whole)
+
+    def _read(self, data: bytes) -> bytes:
+        self._offset += len(data)
+        if self._digest is not None:
+            self._digest.update(data)
+        return data
 
 
-def _items(name: str, stream: _Stream) -> Iterator[tuple[Item, int]]:
-    """Yield each event with the number of its line."""
+def _is_unchanged(name: str, former: Reached) -> bool:
+    with _raw(name) as raw:
+        try:
+            return _Stream(raw, tracked=True).skip(former)
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            return False
+
+
+def _items(name: str, stream: _Stream, former: Reached | None) -> Iterator[Item]:
+    """Yield each event after what was reached before."""
     suffixes = Path(name.removesuffix(".gz")).suffix.lower()
-    number, document = 0, suffixes in _DOCUMENT
-    while line := stream.readline(MAX_LINE_BYTES + 1):
-        number += 1
-        if document or (number == 1 and suffixes not in _LINES and _opens_document(line)):
-            body = line + stream.read(MAX_DOCUMENT_BYTES)
-            if len(body) > MAX_DOCUMENT_BYTES:
-                yield Item(name, _too_long("A JSON document", MAX_DOCUMENT_BYTES)), number
-            else:
-                yield from ((item, number) for item in _document(name, body))
+    document = suffixes in _DOCUMENT
+    if former is not None:
+        stream.skip(former)
+        if former.whole:
             return
-        place = f"{name}:{number}"
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        stream.line += 1
+        if document or (stream.line == 1 and suffixes not in _LINES and _opens_document(line)):
+            body = line + stream.read(MAX_DOCUMENT_BYTES)
+            yield from _document(name, body, stream.marker(whole=True))
+            return
+        place = f"{name}:{stream.line}"
         if len(line) > MAX_LINE_BYTES:
             while line and not line.endswith(b"\n"):
                 line = stream.readline(MAX_LINE_BYTES)
-            yield Item(place, _too_long("A line", MAX_LINE_BYTES)), number
+            yield Item(name, place, None, _too_long("A line", MAX_LINE_BYTES), stream.marker())
         elif line.strip():
-            yield Item(place, _read(line.strip(b" \t\r\n"))), number
+            # A last line without an end may still be written on.
+            marker = stream.marker() if line.endswith(b"\n") else None
+            yield Item(name, place, line, _sendable(line.strip(b" \t\r\n")), marker)
 
 
 def _opens_document(line: bytes) -> bool:
@@ -166,72 +247,78 @@ def _too_long(what: str, limit: int) -> LedgerError:
     )
 
 
-def _read(body: bytes) -> Line | LedgerError:
+def _sendable(line: bytes) -> bytes | LedgerError:
+    """Return a line as it is sent: as it is, unless it is long."""
+    if len(line) <= events.MAX_EVENT_BYTES:
+        return line
     try:
-        event = encoding.parse_json(body)
         # What is long for its many escapes may still be short enough once they are gone.
-        return Line(
-            body if len(body) <= events.MAX_EVENT_BYTES else encoding.canonical_bytes(event), events.read_event(event)
-        )
+        return encoding.canonical_bytes(encoding.parse_json(line))
     except LedgerError as refusal:
         return refusal
 
 
-def _document(name: str, body: bytes) -> Iterator[Item]:
+def _document(name: str, body: bytes, marker: Callable[[], Reached] | None) -> Iterator[Item]:
     """Yield the event, or the array's events, of a JSON document."""
+    if len(body) > MAX_DOCUMENT_BYTES:
+        yield Item(name, name, None, _too_long("A JSON document", MAX_DOCUMENT_BYTES))
+        return
     try:
         parsed = encoding.parse_json(body)
     except LedgerError as refusal:
-        yield Item(name, refusal)
+        yield Item(name, name, None, refusal)
         return
     several = isinstance(parsed, list)
-    for index, event in enumerate(parsed if several else [parsed]):
-        place = f"{name}:/{index}" if several else name
-        try:
-            draft = events.read_event(event)
-            yield Item(place, Line(encoding.canonical_bytes(event), draft))
-        except LedgerError as refusal:
-            yield Item(place, refusal)
+    found = parsed if several else [parsed]
+    for index, event in enumerate(found):
+        line = encoding.canonical_bytes(event)
+        last = index == len(found) - 1
+        yield Item(name, f"{name}:/{index}" if several else name, line + b"\n", line, marker if last else None)
 
 
 def post(
-    files: Files,
+    items: Iterator[Item],
     ledger: Reach,
     summary: Summary,
     *,
-    refused: Callable[[Place, LedgerError], None],
-    sent: Callable[[], None],
+    refused: Callable[[Item, LedgerError], None],
+    settled: Callable[[Item], None],
 ) -> None:
-    """Append every event in batches, keeping the summary; call `refused` for each bad one, in order.
+    """Append every event, keeping the summary; call `refused` for each bad one and `settled` for each, in order."""
+    waiting: deque[Item] = deque()
 
-    `sent` is called after each batch.
-    """
-    items = files.items()
-    while batch := list(islice(items, BATCH)):
-        lines = [item.event for item in batch if isinstance(item.event, Line)]
-        told: Iterator[bool | LedgerError] = iter(())
-        if lines:
-            appended = ledger.append(lines)
-            summary.size = appended.size
-            told = iter(appended.outcomes)
-        for item in batch:
-            outcome = next(told) if isinstance(item.event, Line) else item.event
-            if isinstance(outcome, LedgerError):
-                summary.rejected += 1
-                summary.conflicting += outcome.category is Category.CONFLICT
-                refused(item.place, outcome)
-            elif outcome:
-                summary.recorded += 1
-            else:
-                summary.duplicate += 1
-        sent()
+    def sent() -> Iterator[bytes]:
+        for item in items:
+            waiting.append(item)
+            if isinstance(item.event, bytes):
+                yield item.event
+
+    def settle(outcome: Outcome) -> None:
+        item = waiting.popleft()
+        if isinstance(outcome, LedgerError):
+            summary.rejected += 1
+            summary.conflicting += outcome.category is Category.CONFLICT
+            refused(item, outcome)
+        elif outcome:
+            summary.recorded += 1
+        else:
+            summary.duplicate += 1
+        settled(item)
+
+    def settle_unsent() -> None:
+        while waiting and isinstance(refusal := waiting[0].event, LedgerError):
+            settle(refusal)
+
+    for outcome, size in ledger.append(sent()):
+        settle_unsent()
+        summary.size = size
+        settle(outcome)
+    settle_unsent()
     if summary.size is None:
         summary.size = ledger.size()
 
 
-def preview(
-    files: Files, ledger: Reach, limit: int, *, refused: Callable[[Place, LedgerError], None]
-) -> dict[str, Any]:
+def preview(files: Files, ledger: Reach, limit: int, *, refused: Callable[[Item, LedgerError], None]) -> dict[str, Any]:
     """Return what posting every event would change, about `limit` changes of it; `refused` as for `post`.
 
     Raises:
@@ -244,7 +331,8 @@ def preview(
             "preview-too-large",
             f"At most {MAX_PREVIEW:,} events can be tried together; preview a part of them.",
         )
-    lines = [item.event for item in items if isinstance(item.event, Line)]
+    items = [item if isinstance(item.event, LedgerError) else replace(item, event=_fit(item.event)) for item in items]
+    lines = [item.event for item in items if isinstance(item.event, bytes)]
     whole: dict[str, Any] = orjson.loads(ledger.preview(lines, None, min(limit, PAGE)))
     while whole["next"] is not None and (left := limit - len(whole["changes"]) - len(whole["survived"])) > 0:
         (after,) = parse_qs(urlsplit(whole["next"]).query)["after"]
@@ -257,7 +345,13 @@ def preview(
         outcome = item.event
         if isinstance(outcome, LedgerError):
             whole["rejected"] += 1
-            refused(item.place, outcome)
+            refused(item, outcome)
         elif (result := next(results))["result"] == "rejected":
-            refused(item.place, refusal_of(result["problem"]))
+            refused(item, stated(result["problem"]))
     return whole
+
+
+def _fit(line: bytes) -> bytes | LedgerError:
+    """Return a line that is an event, or why it is none."""
+    refusal = draft_of(line)
+    return refusal if isinstance(refusal, LedgerError) else line

@@ -3,42 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
-import httpx2
 import orjson
 
 from factledger.cli import terminal
 from factledger.cli.options import At, Local, Where, unfit
-from factledger.core import events
-from factledger.core.errors import Category, Fault, LedgerError
+from factledger.client.errors import InvalidError
+from factledger.client.posting import Posting, RejectedError
+from factledger.client.service import Service, Waiting
+from factledger.core import encoding, events
+from factledger.core.errors import Category, LedgerError
 from factledger.core.events import Draft
 
 if TYPE_CHECKING:
     from factledger.ledger import Ledger, Ledgers
 
 PAGE = 1_000
+BATCH = 1_000  # events a transaction
+Outcome = bool | LedgerError  # whether the event is new, or why it was refused
+
 _SQLITE = ("sqlite:///", "sqlite+pysqlite:///")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A valid event to append, as read and as parsed."""
-
-    body: bytes
-    draft: Draft
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """What happened to each line, whether it is new or why it was refused, and the ledger's size after them."""
-
-    outcomes: Sequence[bool | LedgerError]
-    size: int
 
 
 class Reach(Protocol):
@@ -65,19 +55,29 @@ class Reach(Protocol):
     def count(self, at: At) -> int | None:
         """Return how many `entities` yields, if that is cheap to know."""
 
-    def append(self, lines: Sequence[Line]) -> Appended:
-        """Record each line by itself: good ones are kept, whatever becomes of the others."""
+    def append(self, lines: Iterator[bytes]) -> Iterator[tuple[Outcome, int]]:
+        """Record each event, which is JSON on a line, by itself: good ones are kept, whatever becomes of the others.
 
-    def preview(self, lines: Sequence[Line], after: str | None, limit: int) -> bytes:
-        """Return what recording each line by itself would change; nothing is recorded."""
+        Yields for each, in order, what became of it and the ledger's size by then, in bounded memory.
+        """
+
+    def preview(self, lines: Sequence[bytes], after: str | None, limit: int) -> bytes:
+        """Return what recording each event, which is one, by itself would change; nothing is recorded."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what the ledger is: its name, when it was created, its size."""
 
     def size(self) -> int:
         """Return how many events are recorded."""
 
 
 @contextmanager
-def reach(where: Where, *, create: bool = False) -> Iterator[Reach]:
+def reach(
+    where: Where, *, create: bool = False, patience: float = 0, waiting: Waiting | None = None
+) -> Iterator[Reach]:
     """Yield the ledger that the options name; `create` makes a database that is not there.
+
+    Appending through a server that is busy or away goes on for `patience` seconds; `waiting` is told of each wait.
 
     Raises:
         LedgerError: `database-not-found`, `ledger-not-found`, `database-unavailable`, and of the options.
@@ -88,10 +88,13 @@ def reach(where: Where, *, create: bool = False) -> Iterator[Reach]:
         return
     if where.database is not None:
         raise unfit("--server", "and --database exclude each other")
-    if not where.server.startswith(("http://", "https://")):
-        raise unfit("--server", "must be a URL such as http://127.0.0.1:8000")
-    with httpx2.Client(timeout=httpx2.Timeout(60, connect=5)) as client:
-        yield BehindServer(client, where.server.rstrip("/"), where.ledger)
+    try:
+        service = Service(where.server, patience=0)
+        patient = Service(where.server, patience=patience, waiting=waiting)
+    except InvalidError:
+        raise unfit("--server", "must be a URL such as http://127.0.0.1:8000") from None
+    with closing(service), closing(patient):
+        yield BehindServer(service, patient, where.ledger)
 
 
 @contextmanager
@@ -198,36 +201,50 @@ class InDatabase:
         """Return how many `entities` yields: the ids alone are read."""
         return sum(1 for _ in self.entities(at))
 
-    def append(self, lines: Sequence[Line]) -> Appended:
-        """Record each line by itself, all in one transaction."""
+    def append(self, lines: Iterator[bytes]) -> Iterator[tuple[Outcome, int]]:
+        """Record each event by itself, many in one transaction."""
         from factledger.recording import Receipt, Request
 
-        outcomes = self._ledger.append([Request([line.draft]) for line in lines])
-        sizes = [outcome.size for outcome in outcomes if isinstance(outcome, Receipt)]
-        return Appended(
-            [outcome.results[0].recorded if isinstance(outcome, Receipt) else outcome for outcome in outcomes],
-            sizes[-1] if sizes else self.size(),
-        )
+        while batch := list(islice(lines, BATCH)):
+            drafts = [draft_of(line) for line in batch]
+            recorded = iter(self._ledger.append([Request([d]) for d in drafts if not isinstance(d, LedgerError)]))
+            outcomes = [draft if isinstance(draft, LedgerError) else next(recorded) for draft in drafts]
+            sizes = [outcome.size for outcome in outcomes if isinstance(outcome, Receipt)]
+            size = sizes[-1] if sizes else self.size()
+            for outcome in outcomes:
+                yield outcome.results[0].recorded if isinstance(outcome, Receipt) else outcome, size
 
-    def preview(self, lines: Sequence[Line], after: str | None, limit: int) -> bytes:
-        """Return what recording each line by itself would change; nothing is recorded."""
+    def preview(self, lines: Sequence[bytes], after: str | None, limit: int) -> bytes:
+        """Return what recording each event by itself would change."""
         from factledger.http.problems import problem  # refusals look as a server shows them
         from factledger.recording import Request
 
-        requests = [Request([line.draft]) for line in lines]
+        requests = [Request([events.read_event(encoding.parse_json(line))]) for line in lines]
         return self._ledger.preview(requests, problem, after=after, limit=limit).body
+
+    def describe(self) -> Mapping[str, Any]:
+        """Return what the ledger is."""
+        return self._ledger.describe()
 
     def size(self) -> int:
         """Return how many events are recorded."""
         return self._ledger.size()
 
 
+def draft_of(line: bytes) -> Draft | LedgerError:
+    """Return the event on a line, or why it is none."""
+    try:
+        return events.read_event(encoding.parse_json(line))
+    except LedgerError as refusal:
+        return refusal
+
+
 class BehindServer:
     """A ledger that a server answers for."""
 
-    def __init__(self, client: httpx2.Client, server: str, ledger: str) -> None:
-        """Take a client, the server's URL and the ledger's name."""
-        self._client, self._server = client, server
+    def __init__(self, service: Service, patient: Service, ledger: str) -> None:
+        """Take the service, the same with patience for what takes long, and the ledger's name."""
+        self._service, self._patient = service, patient
         self._ledger = f"/v1/ledgers/{quote(ledger, safe='')}"
 
     def entity(self, entity: str, at: At) -> bytes:
@@ -257,7 +274,7 @@ class BehindServer:
         subjects = set()
         page = self._ledger + "/events?" + urlencode({"type": events.ASSERTION, "limit": PAGE, "at_size": at.at_size})
         while page:
-            answer = orjson.loads(self._ask("GET", page))
+            answer = orjson.loads(self._service.get(page))
             subjects |= {event["data"]["subject"] for event in answer["events"]}
             page = answer["next"]
         yield from sorted({orjson.loads(self.entity(subject, at))["canonical"] for subject in subjects})
@@ -266,60 +283,34 @@ class BehindServer:
         """Return None: a server would have to be asked about each."""
         return None
 
-    def append(self, lines: Sequence[Line]) -> Appended:
-        """Record each line by itself.
+    def append(self, lines: Iterator[bytes]) -> Iterator[tuple[Outcome, int]]:
+        """Record each event by itself, sending again what is not answered."""
+        posting = Posting(self._patient, f"{self._ledger}/events", lines)
+        with suppress(RejectedError):  # each was told by itself
+            for result in posting:
+                yield result.refusal or result.result == "recorded", posting.summary.size or 0
 
-        Raises:
-            LedgerError: `answer-broken` if the server stopped halfway; the same lines may be sent again.
-        """
-        body = b"".join(line.body + b"\n" for line in lines)
-        answer = self._ask(
-            "POST", f"{self._ledger}/events", content=body, headers={"Content-Type": "application/x-ndjson"}
-        )
-        told = [orjson.loads(line) for line in answer.splitlines()]
-        if len(told) != len(lines) + 1 or "summary" not in told[-1]:
-            raise LedgerError(
-                Category.UNAVAILABLE,
-                "answer-broken",
-                "The server's answer broke off; post the same events again: what is recorded is recognised.",
-            )
-        return Appended(
-            [
-                refusal_of(line["problem"]) if line["result"] == "rejected" else line["result"] == "recorded"
-                for line in told[:-1]
-            ],
-            told[-1]["summary"]["size"],
+    def preview(self, lines: Sequence[bytes], after: str | None, limit: int) -> bytes:
+        """Return what recording each event by itself would change."""
+        return self._service.ask(
+            "POST",
+            f"{self._ledger}/preview",
+            params={"limit": str(limit), **({} if after is None else {"after": after})},
+            content=b"".join(line.rstrip(b"\n") + b"\n" for line in lines),
+            headers={"Content-Type": "application/x-ndjson"},
         )
 
-    def preview(self, lines: Sequence[Line], after: str | None, limit: int) -> bytes:
-        """Return what recording each line by itself would change; nothing is recorded."""
-        body = b"".join(line.body + b"\n" for line in lines)
-        query = {"limit": str(limit), **({} if after is None else {"after": after})}
-        headers = {"Content-Type": "application/x-ndjson"}
-        return self._ask("POST", f"{self._ledger}/preview", params=query, content=body, headers=headers)
+    def describe(self) -> Mapping[str, Any]:
+        """Return what the ledger is."""
+        described: dict[str, Any] = orjson.loads(self._get("", {}))
+        return described
 
     def size(self) -> int:
         """Return how many events are recorded."""
-        return int(orjson.loads(self._get("", {}))["size"])
+        return int(self.describe()["size"])
 
     def _get(self, path: str, query: Mapping[str, str]) -> bytes:
-        return self._ask("GET", self._ledger + path, params=dict(query) or None)
-
-    def _ask(self, method: str, path: str, **request: Any) -> bytes:
-        try:
-            response = self._client.request(method, self._server + path, **request)
-        except httpx2.InvalidURL:
-            raise unfit("--server", "must be a URL such as http://127.0.0.1:8000") from None
-        except httpx2.TransportError as failure:
-            raise LedgerError(
-                Category.UNAVAILABLE,
-                "server-unavailable",
-                f"The server at {self._server} cannot be reached, or did not answer.",
-                retry_after=1,
-            ) from failure
-        if response.is_success:
-            return response.content
-        raise refusal_of(_problem_of(response))
+        return self._service.get(self._ledger + path, query)
 
 
 def _of(predicate: str | None) -> dict[str, str]:
@@ -328,42 +319,3 @@ def _of(predicate: str | None) -> dict[str, str]:
 
 def _path(entity: str, view: str = "") -> str:
     return f"/entities/{quote(entity, safe=':')}{view}"
-
-
-def _problem_of(response: httpx2.Response) -> dict[str, Any]:
-    try:
-        stated = orjson.loads(response.content)
-    except orjson.JSONDecodeError:
-        stated = None
-    found = stated if isinstance(stated, dict) else {}
-    return {"status": response.status_code, **found}
-
-
-_CATEGORIES = {
-    400: Category.MALFORMED,
-    401: Category.FORBIDDEN,
-    403: Category.FORBIDDEN,
-    404: Category.NOT_FOUND,
-    409: Category.CONFLICT,
-    412: Category.PRECONDITION,
-    413: Category.TOO_LARGE,
-    415: Category.UNSUPPORTED_MEDIA,
-    422: Category.INVALID,
-    429: Category.BUSY,
-    501: Category.NOT_IMPLEMENTED,
-}
-
-
-def refusal_of(stated: Mapping[str, Any]) -> LedgerError:
-    """Return the refusal that a problem object states."""
-    status = int(stated.get("status", 500))
-    code = str(stated.get("code", f"http-{status}"))
-    fallback = Category.UNAVAILABLE if status >= 500 else Category.INVALID
-    if status == 500 and code not in ("http-500", "internal-error"):
-        fallback = Category.CORRUPT
-    return LedgerError(
-        _CATEGORIES.get(status, fallback),
-        code,
-        str(stated.get("detail") or stated.get("title") or f"The server answered with status {status}."),
-        errors=[Fault(str(e.get("pointer", "")), str(e.get("detail", ""))) for e in stated.get("errors", ())],
-    )

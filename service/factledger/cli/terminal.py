@@ -109,6 +109,14 @@ def report(refusal: LedgerError, *, json: bool, place: str = "") -> None:
         console.print(Text.assemble("  ", (shown(fault.pointer), "bold"), f" {shown(fault.detail)}"))
 
 
+def notice(text: str, *, json: bool) -> None:
+    """Write to standard error what is no refusal: a sentence, or an object with it."""
+    if json:
+        sys.stderr.write(orjson.dumps({"notice": text}).decode() + "\n")
+    else:
+        err().print(shown(text))
+
+
 Update = Callable[[int, int | None, int], None]
 
 

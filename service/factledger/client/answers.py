@@ -9,17 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, Literal, TypeVar
-
-from pydantic import Field, TypeAdapter, ValidationError
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from factledger.client.errors import ServiceError
 from factledger.core.errors import Category
 
+if TYPE_CHECKING:
+    from pydantic import ConfigDict, TypeAdapter
+
 Status = Literal["accepted", "reported", "contested", "outweighed", "denied", "withdrawn", "unknown"]
 Strength = Literal["possible", "presumed", "definite"]
 
-From = Annotated[str | None, Field(alias="from")]
+_NAMED: ConfigDict = {"alias_generator": lambda name: name.removesuffix("_")}  # `from` is no name in Python
 Member = TypeVar("Member")
 
 
@@ -59,7 +60,9 @@ class Coordinates:
 class Span:
     """A half-open span of valid time; None is no bound."""
 
-    from_: From
+    __pydantic_config__: ClassVar[ConfigDict] = _NAMED
+
+    from_: str | None
     to: str | None
 
 
@@ -285,8 +288,10 @@ class NotInForce(Evidence):
 class ExplainedValue(SegmentValue):
     """A value with all evidence for and against it."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = _NAMED
+
     score: float
-    for_: Annotated[tuple[Evidence, ...], Field(alias="for")]
+    for_: tuple[Evidence, ...]
     against: tuple[Evidence, ...]
 
 
@@ -343,6 +348,8 @@ class Shape(Generic[Member]):
         Raises:
             ServiceError: `answer-unreadable`, if it holds none.
         """
+        from pydantic import TypeAdapter, ValidationError  # here, since a program that only posts does not need it
+
         if self._adapter is None:
             self._adapter = TypeAdapter(self._kind)
         try:

@@ -96,8 +96,8 @@ class Posting(Iterator[Result]):
     rejected. `summary` is true of the results handed out so far, at any time.
     """
 
-    def __init__(self, service: Service, path: str, events: Iterable[Postable], complete: Complete) -> None:
-        """Take where to post what; `complete` adds to an event what it lacks."""
+    def __init__(self, service: Service, path: str, events: Iterable[Postable], complete: Complete = dict) -> None:
+        """Take where to post what; `complete` adds to an event, but to none that is text, what it lacks."""
         self._service, self._path = service, path
         self._source = _Source(events, complete)
         self._counts = {"recorded": 0, "duplicate": 0, "rejected": 0}
