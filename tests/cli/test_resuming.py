@@ -376,6 +376,7 @@ def test_another_ledger_is_sent_everything(
     run: Command, half: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
+    run("post", "-", "--database", other, stdin=lines(*(assertion(n) for n in range(50, 60))))  # no smaller
     told, sent = sent_by(run, monkeypatch, "post", half, "--database", other, "--resume", tmp_path / "mark")
     assert sent == 10
     assert "is of another ledger" in told.err
