@@ -121,7 +121,8 @@ class Database:
         with _reported(), self._reader.connect() as connection:
             if self.dialect == "postgresql":
                 connection = connection.execution_options(postgresql_readonly=True)
-            yield connection
+            with connection.begin():  # said aloud: what goes straight to the driver would not begin it
+                yield connection
 
     @property
     def engine(self) -> Engine:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import Connection, Row, Select, TextClause, bindparam, select, text, update
+from sqlalchemy import Connection, Select, select, update
 
 from factledger.core import encoding, events, merkle
 from factledger.core.errors import Category, LedgerError
 from factledger.store import schema
-from factledger.store.inserting import insert_new_rows, insert_rows
+from factledger.store.driver import execute, insert_new_rows, insert_rows
 
 CHUNK = 500  # parameters in one IN list
 
@@ -71,9 +71,10 @@ _COLUMNS = (
 )
 
 
-_HEAD = select(schema.ledgers).where(schema.ledgers.c.ledger_id == bindparam("ledger"))
-_HEAD_LOCKED = _HEAD.with_for_update()
-_MOVE_HEAD = update(schema.ledgers).where(schema.ledgers.c.ledger_id == bindparam("ledger"))
+_HEAD_COLUMNS = "ledger_id, strict, created_at_us, size, recorded_at_us, frontier, projected_size, generation"
+_HEAD = f"SELECT {_HEAD_COLUMNS} FROM ledgers WHERE ledger_id = ?"  # noqa: S608
+_LOCKED = {"sqlite": _HEAD, "postgresql": _HEAD + " FOR UPDATE"}  # SQLite has one writer, and this is it
+_MOVE_HEAD = "UPDATE ledgers SET size = ?, recorded_at_us = ?, frontier = ?, projected_size = ? WHERE ledger_id = ?"
 
 
 def create(connection: Connection, ledger_id: str, *, strict: bool, created_at: int) -> bool:
@@ -90,28 +91,20 @@ def head(connection: Connection, ledger_id: str, *, lock: bool = False) -> Head:
     Raises:
         LedgerError: `ledger-not-found`.
     """
-    row = connection.execute(_HEAD_LOCKED if lock else _HEAD, {"ledger": ledger_id}).one_or_none()
-    if row is None:
+    rows = execute(connection, _LOCKED[connection.dialect.name] if lock else _HEAD, (ledger_id,))
+    if not rows:
         raise LedgerError(Category.NOT_FOUND, "ledger-not-found", "There is no ledger of this name.")
-    return _head(row)
+    return _head(*rows[0])
 
 
 def heads(connection: Connection) -> list[Head]:
     """Return the heads of all ledgers, by name."""
-    return [_head(row) for row in connection.execute(select(schema.ledgers).order_by("ledger_id"))]
+    return [_head(*row) for row in execute(connection, f"SELECT {_HEAD_COLUMNS} FROM ledgers ORDER BY ledger_id", ())]  # noqa: S608
 
 
-def _head(row: Row[Any]) -> Head:
-    return Head(
-        row.ledger_id,
-        row.strict,
-        row.created_at_us,
-        row.size,
-        row.recorded_at_us,
-        merkle.Frontier.from_bytes(row.size, row.frontier),
-        row.projected_size,
-        row.generation,
-    )
+def _head(ledger: str, strict: int, created_at: int, size: int, recorded_at: int, frontier: bytes, *rest: int) -> Head:
+    edge = merkle.Frontier.from_bytes(size, frontier)
+    return Head(ledger, bool(strict), created_at, size, recorded_at, edge, *rest)
 
 
 def seal(
@@ -161,16 +154,8 @@ def append(connection: Connection, before: Head, recorded: Sequence[Recorded]) -
         ],
     )
     frontier = before.frontier.extended(merkle.leaf_hash(event.envelope) for event in recorded)
-    connection.execute(
-        _MOVE_HEAD,
-        {
-            "ledger": before.ledger_id,
-            "size": frontier.size,
-            "recorded_at_us": recorded[-1].recorded_at,
-            "frontier": frontier.to_bytes(),
-            "projected_size": frontier.size,
-        },
-    )
+    size, recorded_at = frontier.size, recorded[-1].recorded_at
+    execute(connection, _MOVE_HEAD, (size, recorded_at, frontier.to_bytes(), size, before.ledger_id))
 
 
 def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -179,19 +164,17 @@ def chunks(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield items[start : start + CHUNK]
 
 
-def _seeks(condition: Mapping[str, str]) -> dict[str, TextClause]:
-    """Return, by dialect, the statement that seeks an event for each item of `wanted`, one JSON list.
+def _seeks(condition: Mapping[str, str]) -> dict[str, str]:
+    """Return, by dialect, the statement that seeks an event for each item of one JSON list.
 
     One parameter however many are sought: a statement of its own for each number would have to be made, and planned.
     """
-    lists = {"sqlite": "json_each(:wanted)", "postgresql": "jsonb_array_elements(CAST(:wanted AS jsonb))"}
+    lists = {"sqlite": "json_each(?)", "postgresql": "jsonb_array_elements(?::jsonb)"}
     columns = ", ".join(f"e.{column.name}" for column in _COLUMNS)
     return {
-        dialect: text(
-            # SQLite keeps the order of a CROSS JOIN: first the list, then one seek for each of its items.
-            f"SELECT {columns} FROM {lists[dialect]} AS w CROSS JOIN events AS e "  # noqa: S608
-            f"WHERE e.ledger_id = :ledger AND {condition[dialect]}"
-        )
+        # SQLite keeps the order of a CROSS JOIN: first the list, then one seek for each of its items.
+        dialect: f"SELECT {columns} FROM {lists[dialect]} AS w CROSS JOIN events AS e "  # noqa: S608
+        f"WHERE e.ledger_id = ? AND {condition[dialect]}"
         for dialect in lists
     }
 
@@ -208,13 +191,12 @@ _BY_KEYS = _seeks(
 
 
 def _sought(
-    connection: Connection, statements: Mapping[str, TextClause], ledger_id: str, wanted: Collection[Any]
+    connection: Connection, statements: Mapping[str, str], ledger_id: str, wanted: Collection[Any]
 ) -> list[Recorded]:
     if not wanted:
         return []
-    parameters = {"ledger": ledger_id, "wanted": orjson.dumps(sorted(wanted)).decode()}
-    rows = connection.execute(statements[connection.dialect.name], parameters).all()
-    return [Recorded(*row) for row in rows]
+    listed = orjson.dumps(sorted(wanted)).decode()
+    return [Recorded(*row) for row in execute(connection, statements[connection.dialect.name], (listed, ledger_id))]
 
 
 def at_positions(connection: Connection, ledger_id: str, positions: Collection[int]) -> dict[int, Recorded]:

@@ -17,7 +17,7 @@ from factledger.core.context import ContextEvent, ContextLog
 from factledger.core.evidence import Assertion
 from factledger.core.identity import Naming
 from factledger.store import schema
-from factledger.store.inserting import insert_new_rows
+from factledger.store.driver import insert_new_rows
 from factledger.store.log import chunks
 
 Slot = tuple[str, str]  # (subject as posted, predicate)

@@ -18,7 +18,7 @@ from factledger.core.context import ContextEvent
 from factledger.core.evidence import Assertion
 from factledger.core.identity import Naming
 from factledger.store import schema
-from factledger.store.inserting import Row, insert_new_rows, insert_rows
+from factledger.store.driver import Row, insert_new_rows, insert_rows
 from factledger.store.log import Recorded
 from factledger.store.lookups import Lookups, Slot, packed
 

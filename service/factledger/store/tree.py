@@ -17,7 +17,7 @@ from factledger.core import merkle
 from factledger.core.errors import Category, LedgerError
 from factledger.core.merkle import TILE_HEIGHT, TILE_WIDTH
 from factledger.store import schema
-from factledger.store.inserting import insert_new_rows
+from factledger.store.driver import insert_new_rows
 
 _LEAVES = 4096  # read in one go
 

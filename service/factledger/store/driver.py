@@ -1,7 +1,7 @@
-"""Inserting: many rows into one table, in the way that the database takes fastest.
+"""Straight to the driver: the few statements that every append makes, and many rows in the way that is fastest.
 
-Rows are tuples with a value for every column, in the table's order. Statements are made once for each table and
-number of rows: a row at a time, or built anew for each call, they would cost more than what they do.
+What SQLAlchemy adds to a statement costs more than a small one does, and an append is a handful of small ones. They
+still run on its connections, within its transactions, and fail as its own do.
 """
 
 from __future__ import annotations
@@ -22,8 +22,21 @@ _RUNS = (128, 16, 1)  # rows in one statement; a statement must be known to both
 _COPIED = 32  # from so many rows on, PostgreSQL takes a stream of them faster than statements
 
 
+def execute(connection: Connection, statement: str, values: Row) -> list[Row]:
+    """Execute a statement, its parameters written as `?`, and return its rows, if it is one that has any."""
+    with _as_sqlalchemy(connection, statement), closing(connection.connection.cursor()) as cursor:
+        cursor.execute(_marked(statement, connection.dialect.name), values)
+        has_rows: bool = cursor.description is not None
+        return list(cursor.fetchall()) if has_rows else []
+
+
+@cache
+def _marked(statement: str, dialect: str) -> str:
+    return statement.replace("?", "%s") if dialect == "postgresql" else statement
+
+
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
-    """Insert the rows; fails if the key of one is there already."""
+    """Insert rows with a value for every column, in the table's order; fails if the key of one is there already."""
     if connection.dialect.name == "postgresql" and len(rows) >= _COPIED:
         _copy(connection, table, rows)
     else:
@@ -33,7 +46,7 @@ def insert_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> No
 def insert_new_rows(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
     """Insert the rows whose key is not there yet, and leave what is there."""
     if connection.dialect.name == "postgresql" and len(rows) >= _COPIED and not _has_bytes(table):
-        _execute(connection, _from_document(table), (orjson.dumps(rows).decode(),))
+        execute(connection, _from_document(table), (orjson.dumps(rows).decode(),))
     else:
         _insert(connection, table, rows, _NEW_VALUES)
 
@@ -43,18 +56,17 @@ _NEW_VALUES = _VALUES + " ON CONFLICT DO NOTHING"
 
 
 def _insert(connection: Connection, table: Table, rows: Sequence[Row], statement: str) -> None:
-    mark = "%s" if connection.dialect.name == "postgresql" else "?"
     done = 0
     for count in _RUNS:
         while len(rows) - done >= count:
             values = tuple(chain.from_iterable(rows[done : done + count]))
-            _execute(connection, _statement(statement, table, count, mark), values)
+            execute(connection, _statement(statement, table, count), values)
             done += count
 
 
 @cache
-def _statement(statement: str, table: Table, count: int, mark: str) -> str:
-    row = f"({', '.join([mark] * len(table.columns))})"
+def _statement(statement: str, table: Table, count: int) -> str:
+    row = f"({', '.join('?' * len(table.columns))})"
     return statement.format(table=table.name, columns=_columns(table), rows=", ".join([row] * count))
 
 
@@ -72,7 +84,7 @@ def _from_document(table: Table) -> str:
     """Return the statement that inserts the rows of one JSON document, a list of lists."""
     values = ", ".join(f"(r ->> {n})::{_type(column.type)}" for n, column in enumerate(table.columns))
     return (
-        f"INSERT INTO {table.name} ({_columns(table)}) SELECT {values} FROM jsonb_array_elements(%s::jsonb) AS r "  # noqa: S608
+        f"INSERT INTO {table.name} ({_columns(table)}) SELECT {values} FROM jsonb_array_elements(?::jsonb) AS r "  # noqa: S608
         "ON CONFLICT DO NOTHING"
     )
 
@@ -84,12 +96,6 @@ def _copy(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
         copy.set_types([_type(column.type) for column in table.columns])
         for row in rows:
             copy.write_row(row)
-
-
-def _execute(connection: Connection, statement: str, values: Row) -> None:
-    """Execute through the driver itself: what SQLAlchemy adds to each statement is more than a small one costs."""
-    with _as_sqlalchemy(connection, statement), closing(connection.connection.cursor()) as cursor:
-        cursor.execute(statement, values)
 
 
 def _type(kind: Any) -> str:
