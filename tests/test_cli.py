@@ -587,3 +587,92 @@ def test_a_long_replay_is_printed_in_parts(run: Command, sqlite_url: str, monkey
     out = run("replay", "--to", "2999-01-01", "--database", sqlite_url).out
     assert out.count("best value") == 3
     assert out.count("place:") == 7
+
+
+# --- verify
+
+
+def test_verify_says_what_is_right_and_what_is_wrong(run: Command, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/desk.db"
+    made = run("init", "--database", url, "--json").json
+    file = written(tmp_path / "some.jsonl", lines(*(assertion(number) for number in range(5))))
+    assert run("post", file, "--database", url).code == 0
+    held = tmp_path / "desk.db.checkpoints" / "main.checkpoint"
+    kept = written(tmp_path / "kept", held.read_bytes())
+    options = ("--database", url, "--checkpoint", kept, "--key", made["verifier_key"])
+    good = run("verify", *options, "--json")
+    assert (good.code, good.json["verified"], good.json["size"]) == (0, True, 5)
+    assert {"from": str(kept), "size": 5} in good.json["checkpoints"]
+    assert "Everything that is stored is what the log says." in run("verify", *options).out
+
+    with sqlite3.connect(tmp_path / "desk.db") as connection:
+        connection.execute("DROP TRIGGER events_no_update")
+        connection.execute("UPDATE events SET id = 'other' WHERE position = 3")
+    connection.close()
+    bad = run("verify", *options, "--json")
+    assert (bad.code, bad.json["verified"], bad.json["first_bad_position"]) == (7, False, 3)
+    told = run("verify", *options)
+    assert told.code == 7
+    assert "position 3: the column for id is not what the envelope says" in told.out
+    assert "The first bad position is 3." in told.out
+
+    assert run("verify", "--database", url, "--key", "no key").code == 2
+    assert run("verify", "--database", url, "--checkpoint", tmp_path / "none").code == 2
+    assert run("verify", "--database", f"sqlite:///{tmp_path}/none.db").code == 3
+    assert run("verify", "--database", url, "--ledger", "none").code == 3
+    nonsense = written(tmp_path / "nonsense", b"nonsense\n")
+    assert run("verify", "--database", url, "--checkpoint", nonsense).code == 7
+
+
+def test_verify_changes_nothing(run: Command, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.db"
+    sqlite3.connect(empty).close()
+    empty.touch()
+    refused = run("verify", "--database", f"sqlite:///{empty}", "--json")
+    assert (refused.code, refused.problems[0]["code"]) == (6, "schema-older")
+
+
+def test_verify_through_a_server(run: Command, server: str, sqlite_url: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "some.jsonl", lines(*(assertion(number) for number in range(5))))
+    assert run("post", file, "--server", server).code == 0
+    unsigned = run("verify", "--server", server)
+    assert unsigned.code == 0
+    assert "nothing was signed" in unsigned.out
+    assert run("init", "--database", sqlite_url).code == 0  # makes the key, and signs
+    good = run("verify", "--server", server, "--json")
+    assert (good.code, good.json["size"]) == (0, 5)
+    assert good.json["checkpoints"] == [{"from": "the server's checkpoint", "size": 5}]
+    assert "The log is what was signed." in run("verify", "--server", server).out
+
+    path = sqlite_url.removeprefix("sqlite:///")
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TRIGGER events_no_update")
+        connection.execute("UPDATE events SET data = replace(data, 'place:2', 'place:9') WHERE position = 2")
+    connection.close()
+    bad = run("verify", "--server", server, "--json")
+    assert (bad.code, bad.json["first_bad_position"]) == (7, 2)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE events SET envelope = replace(envelope, 'anonymous', 'somebody') WHERE position = 4")
+    connection.close()
+    assert {finding["where"] for finding in run("verify", "--server", server, "--json").json["findings"]} == {
+        "events",
+        "checkpoint",
+        "ledgers",
+    }
+
+
+def test_signing_key_is_shown_and_rotated(run: Command, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/desk.db"
+    first = run("init", "--database", url, "--json").json
+    assert first["signing_key"] == str(tmp_path / "desk.db.key")
+    shown = run("signing-key", "--database", url, "--json").json
+    assert shown["verifier_key"] == first["verifier_key"]
+    rotated = run("signing-key", "--rotate", "--database", url, "--json").json
+    assert rotated["former_verifier_keys"] == [first["verifier_key"]]
+    assert run("signing-key", "--abandon", "--database", url).code == 2
+    assert run("verify", "--database", url).code == 0
+    Path(shown["signing_key"]).unlink()
+    assert run("signing-key", "--rotate", "--database", url).code == 6
+    assert "not here" in run("init", "--database", url).out
+    assert run("signing-key", "--rotate", "--abandon", "--database", url).code == 0
+    assert run("verify", "--database", url).code == 0

@@ -454,9 +454,28 @@ class Snapshot:
         voices = [tuple(voice) for voice in basis["voices"]]
         return bool(basis["digest"] == self._digest(members, predicate, voices, basis["values"]))
 
+    def memo(self, entity: str, predicate: str, render: Any) -> Remembered | None:
+        """Return what a memo made at these coordinates says, without looking at any; None where none is made."""
+        canonical = self.context.canonical(entity)
+        members = self.context.clusters.members(canonical)
+        states = self.states(members).get(predicate)
+        if canonical != entity or states is None:
+            return None
+        slot = self.slot(predicate, states)
+        body = orjson.dumps(render(believe(slot, self.instant, self.coordinates.weakest)))
+        return self._memo(members, predicate, slot, body)
+
     def _remember(
         self, canonical: str, members: Sequence[str], predicate: str, slot: evidence.Slot, body: bytes
     ) -> None:
+        memo = self._memo(members, predicate, slot, body)
+        key = (self.head.generation, canonical, predicate)
+        with self._caches.lock:
+            self._caches.memos[key] = memo
+            if len(self._caches.unsaved) < 10_000:
+                self._caches.unsaved[key] = memo
+
+    def _memo(self, members: Sequence[str], predicate: str, slot: evidence.Slot, body: bytes) -> Remembered:
         begins, ends = slot.piece(self.instant)
         voices = sorted({said[:3] for said in slot.voices})
         values = sorted({e.assertion.value_key for e in slot.everything() if e.value.startswith(facts.ENTITY_KEY)})
@@ -464,12 +483,7 @@ class Snapshot:
         if len(voices) + len(values) <= MAX_NAMED_VOICES:
             digest = self._digest(members, predicate, voices, values)
             basis = {"voices": voices, "values": values, "digest": digest}
-        memo = Remembered(self.size, begins, ends, orjson.dumps(basis), body)
-        key = (self.head.generation, canonical, predicate)
-        with self._caches.lock:
-            self._caches.memos[key] = memo
-            if len(self._caches.unsaved) < 10_000:
-                self._caches.unsaved[key] = memo
+        return Remembered(self.size, begins, ends, orjson.dumps(basis), body)
 
     def _digest(
         self,

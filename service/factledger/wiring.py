@@ -24,7 +24,7 @@ from factledger.sealing import Sealer
 from factledger.settings import Settings, data_directory
 from factledger.signing import Keeper
 from factledger.store.engines import Database
-from factledger.store.migrating import migrate
+from factledger.store.migrating import demand_latest, migrate
 
 DEFAULT_LEDGER = "main"
 
@@ -76,6 +76,17 @@ def keeper(database: Database, settings: Settings | None = None) -> Keeper:
     key_file = key_file.expanduser()
     checkpoints = (settings and settings.checkpoints) or key_file.with_name(key_file.stem + ".checkpoints")
     return Keeper(key_file, checkpoints.expanduser())
+
+
+def open_for_audit(database_url: str, settings: Settings | None = None) -> tuple[Database, Keeper]:
+    """Open a database without changing it, or relying on what is in it, and name its keeper.
+
+    Raises:
+        LedgerError: `database-unsupported`, `database-unavailable`, `database-corrupt`, `schema-older`, `schema-newer`.
+    """
+    database = Database(database_url)
+    demand_latest(database)
+    return database, keeper(database, settings)
 
 
 def open_ledgers(database_url: str, sources: Sources | None = None, settings: Settings | None = None) -> Ledgers:

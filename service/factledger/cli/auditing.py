@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import base64
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
 
 import orjson
 import typer
 from rich.text import Text
 
-from factledger.cli import terminal
+from factledger.auditing import Erasures, Leaves, Report, claim
+from factledger.cli import tables, terminal
 from factledger.cli.commands import app as app
-from factledger.cli.options import Local, spread, unfit
-from factledger.cli.reach import opened, sign
+from factledger.cli.options import Local, Where, spread, unfit
+from factledger.cli.reach import BehindServer, audited, opened, served, sign
+from factledger.core import encoding, events, merkle
+from factledger.verifier import VerifierKey
 
 
 @app.command()
@@ -47,3 +54,109 @@ def signing_key(
         terminal.say(Text(f"{terminal.shown(key)}  (former)"), wrap=False)
     terminal.say(f"  key         {terminal.shown(shown['signing_key'] or 'not here')}", wrap=False)
     terminal.say(f"  checkpoint  {terminal.shown(shown['checkpoint'])}", wrap=False)
+
+
+@app.command()
+@spread
+def verify(
+    where: Where,
+    checkpoint: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", exists=True, dir_okay=False, help="The log must contain this checkpoint."),
+    ] = None,
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="VKEY", help="Checkpoints must be signed with this key; else with the ledger's own."),
+    ] = None,
+) -> int:
+    """Check everything that is stored against the log, and the log against what was signed."""
+    notes = {str(path): path.read_bytes() for path in checkpoint or ()}
+    trusted = [_key(text) for text in key or ()]
+    with terminal.progress("verifying", "events") as update:
+
+        def progress(done: int, size: int) -> None:
+            update(done, size, done)
+
+        if where.server is not None:
+            with served(where) as ledger:
+                report = _verify_served(ledger, where.ledger, notes, trusted, progress)
+        else:
+            from factledger.verifying import verify as verify_stored  # here, since it loads the database's library
+
+            with audited(where) as (database, keeper):
+                report = verify_stored(database, where.ledger, keeper, notes=notes, trusted=trusted, progress=progress)
+    if where.json:
+        terminal.write_json(orjson.dumps(report.json()))
+    else:
+        _show(report, everything=where.server is None)
+    return terminal.CORRUPT if report.count else 0
+
+
+def _key(text: str) -> VerifierKey:
+    try:
+        return VerifierKey.parse(text)
+    except ValueError as problem:
+        raise unfit("--key", f"is no verifier key: {problem}") from None
+
+
+def _show(report: Report, *, everything: bool) -> None:
+    terminal.say(f"Verified {report.ledger}: {tables.count(report.size, 'event')}.")
+    terminal.say(f"  root  {base64.b64encode(report.root).decode()}")
+    for label, size in report.checkpoints:
+        terminal.say(f"  It contains {terminal.shown(label)}, of {tables.count(size, 'event')}.")
+    if not report.count:
+        what = "Everything that is stored is what the log says." if everything else "The log is what was signed."
+        unsigned = "" if report.checkpoints else " But nothing was signed: that it is the whole log, nobody can say."
+        terminal.say(Text(what + unsigned, style="green" if not unsigned else "yellow"))
+        return
+    for found in report.findings:
+        place = found.where if found.position is None else f"{found.where}, position {found.position}"
+        terminal.say(Text(f"  {terminal.shown(place)}: {terminal.shown(found.detail)}", style="red"))
+    first = "" if report.first is None else f" The first bad position is {report.first}."
+    terminal.say(Text(f"{tables.count(report.count, 'finding')}.{first}", style="bold red"))
+
+
+def _verify_served(
+    ledger: BehindServer, name: str, notes: Mapping[str, bytes], trusted: Sequence[VerifierKey], progress: Any
+) -> Report:
+    """Hold the log that a server shows against what it and others have signed; its beliefs are not looked at."""
+    report = Report(name)
+    published = ledger.checkpoint()  # before the size, which is then not smaller
+    described = ledger.describe()
+    size, claims = described["size"], dict(notes)
+    if published is not None:
+        claims["the server's checkpoint"] = published
+    stated = [described["verifier_key"], *described["former_verifier_keys"]]
+    keys = trusted or [VerifierKey.parse(text) for text in stated if text is not None]
+    found = [claim(report, label, note, keys) for label, note in claims.items()]
+    leaves, erasures = Leaves(report, [one for one in found if one is not None]), Erasures()
+    for event in ledger.events(size, type=events.ERASURE):
+        erasures.add(event["position"], event["source"], event["data"])
+    following, done = ledger.events(size), 0
+    while chunk := list(islice(following, 1_000)):
+        leaves.extend(list(_leaves_of(report, erasures, chunk, done)))
+        done += len(chunk)
+        progress(done, size)
+    leaves.finish()
+    if (report.size, base64.b64encode(report.root).decode()) != (size, described["root"]):
+        report.add(None, "ledgers", "size or root are not what the events say")
+    return report
+
+
+def _leaves_of(report: Report, erasures: Erasures, shown: Sequence[Mapping[str, Any]], begin: int) -> Iterator[bytes]:
+    """Yield the leaf hashes of events as read back, each checked against itself."""
+    for position, event in enumerate(shown, begin):
+        envelope = {name: event[name] for name in event if name not in ("data", "datasalt", "inforce")}
+        yield merkle.leaf_hash(encoding.canonical_bytes(envelope))
+        try:
+            if (event["position"], event["ledger"]) != (position, report.ledger):
+                report.add(position, "events", "is another ledger's, or at another position")
+            if event.get("data") is None:
+                if not erasures.cover(position, event["source"], event["id"]):
+                    report.add(position, "events", "has no content, and no erasure says so")
+                continue
+            salt = base64.b64decode(event["datasalt"], validate=True)
+            if encoding.data_sha256(salt, encoding.canonical_bytes(event["data"])) != event["datasha256"]:
+                report.add(position, "events", "the content is not what the envelope commits to")
+        except (ValueError, TypeError, LookupError) as problem:
+            report.trouble(position, "events", problem)

@@ -23,6 +23,8 @@ from factledger.core.events import Draft
 
 if TYPE_CHECKING:
     from factledger.ledger import Ledger, Ledgers
+    from factledger.signing import Keeper
+    from factledger.store.engines import Database
 
 PAGE = 1_000
 BATCH = 1_000  # events a transaction
@@ -86,6 +88,14 @@ def reach(
         with opened(where, create=create) as ledgers:
             yield InDatabase(ledgers.get(where.ledger))
         return
+    with served(where, patience, waiting) as ledger:
+        yield ledger
+
+
+@contextmanager
+def served(where: Where, patience: float = 0, waiting: Waiting | None = None) -> Iterator[BehindServer]:
+    """Yield the ledger behind the server that the options name."""
+    assert where.server is not None
     if where.database is not None:
         raise unfit("--server", "and --database exclude each other")
     try:
@@ -104,13 +114,8 @@ def opened(where: Local, *, create: bool) -> Iterator[Ledgers]:
     from factledger.wiring import open_ledgers  # here, since it loads the database's library
 
     url = database_url(where)
-    path = sqlite_file(url)
-    if not create and path is not None and not path.exists():
-        raise LedgerError(
-            Category.NOT_FOUND,
-            "database-not-found",
-            f"There is no database at {path}; `factledger init` makes one.",
-        )
+    if not create:
+        _demand_file(url)
     settings = read_settings()
     ledgers = open_ledgers(url, settings=settings)
     try:
@@ -124,6 +129,31 @@ def opened(where: Local, *, create: bool) -> Iterator[Ledgers]:
     finally:
         # Not ledgers.close(): keeping the memo of a single read would make a reader a second writer.
         ledgers.database.close()
+
+
+@contextmanager
+def audited(where: Local) -> Iterator[tuple[Database, Keeper]]:
+    """Yield the database that the options name as it is, and its keeper: nothing is made, migrated or signed."""
+    from factledger.settings import read_settings
+    from factledger.wiring import open_for_audit
+
+    url = database_url(where)
+    _demand_file(url)
+    database, keeper = open_for_audit(url, read_settings())
+    try:
+        yield database, keeper
+    finally:
+        database.close()
+
+
+def _demand_file(url: str) -> None:
+    path = sqlite_file(url)
+    if path is not None and not path.exists():
+        raise LedgerError(
+            Category.NOT_FOUND,
+            "database-not-found",
+            f"There is no database at {path}; `factledger init` makes one.",
+        )
 
 
 def _not_sealed(name: str, problem: Exception, *, json: bool) -> None:
@@ -308,6 +338,23 @@ class BehindServer:
     def size(self) -> int:
         """Return how many events are recorded."""
         return int(self.describe()["size"])
+
+    def checkpoint(self) -> bytes | None:
+        """Return the last checkpoint, or None if none was signed."""
+        try:
+            return self._get("/checkpoint", {})
+        except LedgerError as refusal:
+            if refusal.code != "checkpoint-not-found":
+                raise
+            return None
+
+    def events(self, size: int, **criteria: str) -> Iterator[dict[str, Any]]:
+        """Yield the events below a size in order, a page at a time."""
+        page = f"{self._ledger}/events?" + urlencode({"limit": PAGE, "at_size": size, **criteria})
+        while page:
+            answer = orjson.loads(self._service.get(page))
+            yield from answer["events"]
+            page = answer["next"]
 
     def _get(self, path: str, query: Mapping[str, str]) -> bytes:
         return self._service.get(self._ledger + path, query)

@@ -248,6 +248,11 @@ class Edge:
                 partial = self._level(level)
                 partial.append(above)
 
+    def frontier(self) -> Frontier:
+        """Return the frontier of the whole tree."""
+        node = nodes_of_tiles(lambda level, _index: self._levels[level])
+        return Frontier(self.size, tuple(node(height, index) for height, index in full_subtrees(0, self.size)))
+
     def _level(self, level: int) -> list[bytes]:
         if level == len(self._levels):
             self._levels.append([])
@@ -255,7 +260,7 @@ class Edge:
 
     def root(self) -> bytes:
         """Return the root of the whole tree."""
-        return range_root(nodes_of_tiles(lambda level, _index: self._levels[level]), 0, self.size)
+        return self.frontier().root()
 
 
 def nodes_of_tiles(tile: Callable[[int, int], Sequence[bytes]]) -> Node:

@@ -35,6 +35,33 @@ def current_and_latest(database: Database) -> tuple[str | None, str | None]:
         return MigrationContext.configure(connection).get_current_revision(), latest
 
 
+def _demand_known(revision: str | None) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    if revision is not None and revision not in known:
+        raise LedgerError(
+            Category.UNAVAILABLE,
+            "schema-newer",
+            "A newer version of the service has migrated this database; run that version.",
+        )
+
+
+def demand_latest(database: Database) -> None:
+    """Demand that a database's tables are current, and change nothing.
+
+    Raises:
+        LedgerError: `schema-newer`; `schema-older` if there is something to migrate.
+    """
+    current, latest = current_and_latest(database)
+    _demand_known(current)
+    if current != latest:
+        raise LedgerError(
+            Category.UNAVAILABLE,
+            "schema-older",
+            "The tables of this database are of an older version, or are not there; `factledger init` brings them up "
+            "to date.",
+        )
+
+
 def migrate(database: Database) -> None:
     """Create or upgrade the tables in one transaction; does nothing when they are current.
 
@@ -44,13 +71,7 @@ def migrate(database: Database) -> None:
     current, latest = current_and_latest(database)
     if current == latest:
         return
-    known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
-    if current is not None and current not in known:
-        raise LedgerError(
-            Category.UNAVAILABLE,
-            "schema-newer",
-            "A newer version of the service has migrated this database; run that version.",
-        )
+    _demand_known(current)
     config = _config()
     with database.writing() as connection:
         if database.dialect == "postgresql":

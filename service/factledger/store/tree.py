@@ -151,4 +151,7 @@ def is_signed(connection: Connection) -> bool:
 def published(connection: Connection, ledger_id: str) -> Published | None:
     """Return the last checkpoint that was published, or None."""
     row = connection.execute(_CHECKPOINT, {"ledger_id": ledger_id}).one_or_none()
-    return None if row is None else Published(bytes(row.note), tuple(bytes(row.verifier_keys).decode().splitlines()))
+    if row is None:
+        return None
+    keys = bytes(row.verifier_keys).decode().removesuffix("\n").split("\n")
+    return Published(bytes(row.note), tuple(keys))
