@@ -223,8 +223,8 @@ class _Verification:
     def _resolved(self, parsed: Sequence[tuple[Entry, Sequence[events.Ref]]]) -> list[Entry]:
         """Return the entries with what they retract or correct: each recorded earlier."""
         every = {ref for _, refs in parsed for ref in refs}
-        by_position = log.at_positions(self._connection, self._name, (ref for ref in every if isinstance(ref, int)))
-        by_key = log.by_keys(self._connection, self._name, (ref for ref in every if not isinstance(ref, int)))
+        by_position = log.at_positions(self._connection, self._name, [ref for ref in every if isinstance(ref, int)])
+        by_key = log.by_keys(self._connection, self._name, [ref for ref in every if not isinstance(ref, int)])
         resolved = []
         for entry, refs in parsed:
             targets: dict[int, Target] = {}
@@ -245,9 +245,9 @@ class _Verification:
     def _check_matched(self, entry: Entry) -> None:
         """Check what a bulk retraction matched when it was recorded; what was erased since cannot be counted again."""
         digest, count = hashlib.sha256(), 0
-        for position in self._lookups.matching(entry.data["where"], entry.position):
-            digest.update(position.to_bytes(8, "big"))
-            count += 1
+        for positions in self._lookups.matching(entry.data["where"], 0, entry.position):
+            digest.update(b"".join(position.to_bytes(8, "big") for position in positions))
+            count += len(positions)
         found = {"count": count, "size": entry.position, "sha256": digest.hexdigest()}
         if entry.data["matched"] != found and not self._audit.erasures():
             self._report.add(entry.position, "events", "says that it matched what it did not match")
