@@ -42,7 +42,7 @@ class Plan(NamedTuple):
     singles: int
 
 
-FULL = Plan((10_000, 1_000_000), 7, 10_000, 6_000)
+FULL = Plan((10_000, 1_000_000), 5, 10_000, 4_000)
 QUICK = Plan((2_000,), 3, 1_000, 400)
 
 
