@@ -161,6 +161,32 @@ def test_every_flipped_column_is_found(stored: Stored, table: Table, column: str
     assert stored.verify().count == 0  # all is as it was
 
 
+PLANTED: dict[Table, Row] = {
+    schema.assertions: {"source": "x:nobody", "subject": "e:planted"},
+    schema.slots: {"subject": "e:planted"},
+    schema.names: {"entity": "e:planted"},
+    schema.retractions: {"target": 100},
+    schema.touches: {"subject": "e:planted"},
+    schema.context: {"position": 100},
+    schema.subtrees: {"number": 7},
+}
+
+
+@pytest.mark.parametrize(("table", "other_key"), PLANTED.items(), ids=lambda value: getattr(value, "name", ""))
+def test_a_row_that_no_event_left_is_found(stored: Stored, table: Table, other_key: Row) -> None:
+    """One that looks like the others in every way, but for its key."""
+    planted = {**stored.rows(table.name)[0], **other_key}
+    columns = list(planted)
+    marks = ", ".join(f":{name}" for name in columns)
+    stored.execute(f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})", planted)
+    assert table.name in {finding.where for finding in stored.verify().findings}
+
+
+def test_a_naming_before_the_first_is_found(stored: Stored) -> None:
+    stored.execute("UPDATE names SET position = 0, ordinal = 9 WHERE position = 3")
+    assert {finding.where for finding in stored.verify().findings} == {"names"}
+
+
 def found(stored: Stored) -> Report | None:
     """What a verification finds; None if it is refused as corrupt."""
     try:

@@ -6,7 +6,6 @@ which a service holds too). What is found to be wrong is named, and does not end
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from factledger.core.context import ContextLog
 from factledger.core.errors import LedgerError
 from factledger.core.merkle import Frontier
 from factledger.reading import Caches, Question, Snapshot
+from factledger.recording import tally
 from factledger.sealing import settings_text
 from factledger.signing import Keeper
 from factledger.store import log, schema, tree
@@ -189,7 +189,7 @@ class _Verification:
         """Check one row against itself; return what it leaves in the projections, nothing if it was erased."""
         stated = orjson.loads(envelope)
         add = self._report.add
-        if not encoding.is_canonical(envelope, stated):
+        if encoding.canonical_bytes(stated) != envelope:
             add(position, "events", "the envelope is not canonical")
         if not stated.keys().isdisjoint(("data", "datasalt", "inforce")):
             add(position, "events", "the envelope holds what does not belong into it")
@@ -215,7 +215,7 @@ class _Verification:
         if len(salt) != 32 or encoding.data_sha256(salt, data) != stated["datasha256"]:
             add(position, "events", "the content is not what the envelope commits to")
         content = orjson.loads(data)
-        if not encoding.is_canonical(data, content):
+        if encoding.canonical_bytes(content) != data:
             add(position, "events", "the content is not canonical")
         draft = events.Draft(kind, source, event_id, stated, content, data)
         return Entry(position, recorded_at, kind, source, stated.get("time"), content), draft.refs()
@@ -244,11 +244,8 @@ class _Verification:
 
     def _check_matched(self, entry: Entry) -> None:
         """Check what a bulk retraction matched when it was recorded; what was erased since cannot be counted again."""
-        digest, count = hashlib.sha256(), 0
-        for positions in self._lookups.matching(entry.data["where"], 0, entry.position):
-            digest.update(b"".join(position.to_bytes(8, "big") for position in positions))
-            count += len(positions)
-        found = {"count": count, "size": entry.position, "sha256": digest.hexdigest()}
+        counted = tally(self._lookups, entry.data["where"], entry.position)
+        found = {"count": counted.count, "size": entry.position, "sha256": counted.digest.hexdigest()}
         if entry.data["matched"] != found and not self._audit.erasures():
             self._report.add(entry.position, "events", "says that it matched what it did not match")
 

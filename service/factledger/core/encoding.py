@@ -161,17 +161,6 @@ def canonical_bytes(value: Any) -> bytes:
     return rfc8785.dumps(value)
 
 
-# Where orjson and RFC 8785 may differ once keys are sorted: the forms of decimals, and keys beyond the basic plane.
-_EXOTIC = re.compile(rb"[0-9](?:[eE]|\.0[,\]}])|[0-9]{10}\.|0\.000|[\xf0-\xf4]")
-
-
-def is_canonical(stored: bytes, value: Any) -> bool:
-    """Tell whether bytes are the RFC 8785 bytes of the value that was parsed from them."""
-    if orjson.dumps(value, option=orjson.OPT_SORT_KEYS) == stored and not _EXOTIC.search(stored):
-        return True
-    return canonical_bytes(value) == stored
-
-
 def _is_plain(value: Any) -> bool:
     """Tell whether orjson's bytes are RFC 8785's: ASCII keys, and decimals that both write the same way."""
     kind = type(value)
