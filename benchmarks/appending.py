@@ -29,6 +29,7 @@ from factledger.recording import Request
 
 BATCH = 1_000
 HOT = 10_000  # assertions that the hot slot holds
+GROWN = 100_000  # assertions that a slot grows to
 HOT_GOAL = 1.5
 
 SERVICE, ROWS, EVENTS, COPIED = "service", "raw: same rows", "raw: events only", "raw: same rows, COPY"
@@ -42,10 +43,11 @@ class Plan(NamedTuple):
     singles: int
     hot: int
     pairs: int
+    grown: int
 
 
-FULL = Plan((0, 100_000), 12, 150, HOT, 150)
-QUICK = Plan((0, 3_000), 3, 15, 1_000, 15)
+FULL = Plan((0, 100_000), 12, 150, HOT, 150, GROWN)
+QUICK = Plan((0, 3_000), 3, 15, 1_000, 15, 8_000)
 
 
 # --- the same rows, three times
@@ -197,6 +199,16 @@ def _hot_against_empty(databases: Store, plan: Plan) -> tuple[Timing, Timing, Ti
     return timing(hot), timing(empty), timing(hot_batches), timing(empty_batches)
 
 
+def _growing(databases: Store, plan: Plan, shape: _events.Shape) -> tuple[Timing, Timing]:
+    """Return the times of the first and of the last batches that fill one slot, after one to warm up."""
+    with _databases.service(databases.fresh()) as ledger:
+        _events.fill(ledger, _events.declared(1))
+        made = _events.requests(_events.shaped(shape, plan.grown, subject="grown"), BATCH)
+        taken = [clocked(_appending(ledger, request)) for request in made]
+    some = max(1, min(5, len(taken) // 4))
+    return timing(taken[1 : 1 + some]), timing(taken[-some:])
+
+
 # --- what comes before the transaction
 
 
@@ -229,6 +241,7 @@ def main() -> None:
     ratios: list[tuple[Any, ...]] = []
     figures: list[tuple[Any, ...]] = []
     hot_rows: list[tuple[Any, ...]] = []
+    grown_rows: list[tuple[Any, ...]] = []
     for kind in _databases.kinds(given.only):
         with _databases.store(kind) as databases:
             if kind == "postgresql":
@@ -251,6 +264,12 @@ def main() -> None:
                 hot_rows.append(
                     (kind, size, full.median / bare.median, full.best / bare.best, full.median, bare.median)
                 )
+            for shape in (_events.changing, _events.stable, _events.scattered):
+                report.say(f"{kind}, a slot that grows: {shape.__name__}")
+                first, last = _growing(databases, plan, shape)
+                grown_rows.append((kind, shape.__name__, last.median / first.median, first.median, last.median))
+                goal = f"{kind}, {shape.__name__}: a batch to a slot of {plan.grown:,} over the first"
+                report.goal(goal, last.median / first.median, HOT_GOAL, "×")
             goal = f"{kind}: append to a slot of {plan.hot:,} over an empty one, median"
             report.goal(goal, hot.median / empty.median, HOT_GOAL, "×")
     note = "Processor: the least time of the processor in this process, without PostgreSQL's own."
@@ -264,6 +283,14 @@ def main() -> None:
         Column("empty, median", "ms"),
     )
     report.ratios(f"Appending to a slot that holds {plan.hot:,} assertions against an empty slot", columns, hot_rows)
+    columns = (
+        Column("database"),
+        Column("values"),
+        Column("last over first", "×"),
+        Column("first", "ms"),
+        Column("last", "ms"),
+    )
+    report.ratios(f"Batches of {BATCH:,} that fill one slot up to {plan.grown:,} assertions", columns, grown_rows)
     _reading_events(report, 300 if given.quick else 2_000)
     report.absolute("One transaction", _FIGURES, figures)
     report.finish(as_json=given.json)
