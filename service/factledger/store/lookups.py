@@ -197,13 +197,14 @@ _NEXT_SLOTS = (
     .limit(bindparam("limit"))
 )
 _IN_SLOTS = (
-    select(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate, _ASSERTIONS.c.inputs)
+    select(_ASSERTIONS.c.subject, _ASSERTIONS.c.inputs)
     .where(
         _own(_ASSERTIONS),
-        tuple_(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate).in_(bindparam("slots", expanding=True)),
+        _ASSERTIONS.c.subject.in_(bindparam("subjects", expanding=True)),
+        _ASSERTIONS.c.predicate == bindparam("predicate"),
         _ASSERTIONS.c.position < bindparam("size"),
     )
-    .order_by(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate, _ASSERTIONS.c.position)
+    .order_by(_ASSERTIONS.c.subject, _ASSERTIONS.c.position)
 )
 _MEMOS = (
     select(
@@ -404,9 +405,13 @@ class Lookups:
     def assertions_in(self, wanted: Iterable[Slot], size: int) -> dict[Slot, list[Assertion]]:
         """Return the assertions below a size of several slots, each in order."""
         packed: dict[Slot, list[bytes]] = {}
-        for some in chunks(sorted(wanted)):
-            for subject, predicate, inputs in self._rows(_IN_SLOTS, slots=some, size=size):
-                packed.setdefault((subject, predicate), []).append(inputs)
+        by_predicate: dict[str, list[str]] = {}
+        for subject, predicate in sorted(wanted):
+            by_predicate.setdefault(predicate, []).append(subject)
+        for predicate, subjects in by_predicate.items():  # pairs in one list would not be looked up by SQLite's index
+            for some in chunks(subjects):
+                for subject, inputs in self._rows(_IN_SLOTS, subjects=some, predicate=predicate, size=size):
+                    packed.setdefault((subject, predicate), []).append(inputs)
         return {slot: _decoded(rows) for slot, rows in packed.items()}
 
     # --- the memo
