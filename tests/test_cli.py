@@ -347,6 +347,34 @@ def test_a_preview_goes_on_until_its_limit(run: Command, at: tuple[str, str]) ->
     assert every.json["next"] is None
 
 
+def test_a_difference_names_what_changed_and_why(run: Command, at: tuple[str, str]) -> None:
+    run("post", "-", *at, stdin=lines(assertion(1), assertion(2, subject="person:b"), rating("A")))
+    shown = run("diff", "--from-size", 1, *at)
+    assert shown.code == 0
+    assert shown.out.startswith("From size 1 (")
+    assert "rate-A" in shown.out
+    found = run("diff", "--from-size", 1, "--to-size", 2, *at, "--json").json
+    assert [change["entity"] for change in found["changes"]] == ["person:b"]
+    some = run("diff", "--from-size", 0, "--limit", 1, *at)
+    assert "There is more" in some.out
+    same = run("diff", "--from-size", 3, "--to-known-at", "2999-01-01", *at)
+    assert "Belief is the same." in same.out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--from-size", 0, "--from-known-at", "2021-01-01"),
+        ("--from-size", 0, "--to-size", 0, "--to-known-at", "2021-01-01"),
+        ("--from-known-at", "yesterday"),
+        ("--from-size", 7),
+    ],
+)
+def test_a_difference_of_nothing_in_particular_is_2(run: Command, at: tuple[str, str], options: Any) -> None:
+    assert run("diff", *options, *at).code == terminal.INVALID
+
+
 def test_a_preview_that_changes_nothing_says_so(run: Command, at: tuple[str, str]) -> None:
     run("post", "-", *at, stdin=lines(assertion(1)))
     assert "Belief would not change." in run("post", "-", "--preview", *at, stdin=lines(assertion(1))).out

@@ -340,6 +340,42 @@ def test_an_entity_named_once_more_moves_no_canonical_id(client: TestClient) -> 
     assert {change["entity"] for change in changes} == {"person:b"}
 
 
+@pytest.mark.parametrize("gathered", [comparing.MAX_GATHERED, 1], ids=["gathering", "walking"])
+@pytest.mark.parametrize(
+    ("tried", "touched"),
+    [
+        (
+            event("m", "identity", {"entities": ["place:b", "place:c"], "judgement": "same"}),
+            [f"person:{n}" for n in "abce"],
+        ),
+        (event("r", "agent", {"agent": "agent:s", "reliability": "A"}), ["person:c"]),
+        (event("r", "agent", {"agent": "outlet:b", "reliability": "A"}), ["person:b"]),
+        (event("f", "agent", {"agent": "extractor:old@1", "fidelity": 0}), ["person:d"]),
+        (event("r", "agent", {"agent": "agent:s", "relays": "outlet:a"}), []),
+        (event("p", "predicate", {"predicate": "alias", "cardinality": "many", "lapse_days": 1}), ["person:d"]),
+        (event("w", "retraction", {"where": {"source_prefix": "extractor:old"}, "reason": "other"}), ["person:d"]),
+        (event("u", "retraction", {"targets": [0], "reason": "other"}), ["person:e"]),
+    ],
+)
+def test_what_an_event_reaches_is_found(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, gathered: int, tried: Event, touched: list[str]
+) -> None:
+    monkeypatch.setattr(comparing, "MAX_GATHERED", gathered)
+    post(client, event("rate", "agent", {"agent": "outlet:e", "reliability": "E"}))
+    other, spoken = claim("b2", "outlet:c", subject="person:b"), claim("c", "outlet:x", subject="person:c")
+    other["data"]["value"] = {"entity": "place:c"}
+    spoken["data"]["provenance"]["speakers"] = ["agent:s"]
+    old = claim("d", "outlet:d", subject="person:d", predicate="alias", value="x") | {"source": "extractor:old@1"}
+    rest = [claim("a"), claim("b", "outlet:b", subject="person:b"), claim("e", "outlet:e", subject="person:e")]
+    post(client, [other, spoken, old, *rest])
+    before = client.get(f"{ENTITIES}/person:b", params=DAY).json()["facts"]
+    changes = preview(client, tried).json()["changes"]
+    post(client, tried)
+    after = client.get(f"{ENTITIES}/person:b", params=DAY).json()["facts"]
+    assert ("person:b" in {change["entity"] for change in changes}) == (before != after)
+    assert sorted({change["entity"] for change in changes}) == touched
+
+
 def test_an_empty_batch_changes_nothing(client: TestClient) -> None:
     post(client, claim("c1"))
     said = preview(client, []).json()

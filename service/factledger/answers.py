@@ -19,9 +19,10 @@ from factledger.core.timeline import Segment
 from factledger.core.weighing import stance_score
 from factledger.history import Change
 from factledger.previewing import Preview
-from factledger.reading import Coordinates, SlotBelief
+from factledger.reading import Coordinates, Question, SlotBelief
 from factledger.recording import Result
 from factledger.store.log import Recorded
+from factledger.store.lookups import Slot
 
 Json = dict[str, Any]
 SHOWN = 20  # events named beside a difference, or on each side of a survival
@@ -178,6 +179,22 @@ def survival(found: Survival) -> Json:
         "support": [_witness(e) for e in found.support[:SHOWN]],
         "support_count": len(found.support),
     }
+
+
+def diff_link(ledger: str, question: Question, sizes: tuple[int, int], limit: int, after: Slot | None = None) -> str:
+    """Return the question for a difference, pinned: the method, and who is who, are each state's own unless asked."""
+    query: Json = {"from_size": sizes[0], "to_size": sizes[1], "limit": limit, "when": question.when}
+    if question.valid_at is not None:
+        query["valid_at"] = times.format_instant(question.valid_at)
+    if question.asserted_before is not None:
+        query["asserted_before"] = times.format_instant(question.asserted_before)
+    if question.identity_at_size is not None:
+        query["identity_at_size"] = question.identity_at_size
+    if question.method is not None:
+        query["method"] = question.method
+    if after is not None:
+        query["after"] = page(after)
+    return f"/v1/ledgers/{ledger}/diff?{urlencode(query)}"
 
 
 def preview(found: Preview, ledger: str, limit: int, problem: Callable[[LedgerError], Json]) -> Json:

@@ -342,7 +342,7 @@ class _Causes:
         yield lookups.slots_asserted(before.size, after.size)
         yield lookups.slots_reached(before.size, after.size, limit)
         for predicate in self._declared:
-            yield lookups.slots_of_predicate(predicate, after.size, limit)
+            yield lookups.slots_of_predicate(predicate, limit)
         for rule, _ in self._bulk:
             yield lookups.slots_matching(rule.criteria, rule.position, limit)
         agents, entities = (

@@ -18,17 +18,18 @@ import orjson
 
 from factledger import answers, history
 from factledger.answers import Explanation, Json
+from factledger.comparing import FIRST, compare
 from factledger.core import events, times
 from factledger.core.context import ContextLog
 from factledger.core.errors import Category, LedgerError
 from factledger.core.timeline import Segment, segments
-from factledger.previewing import Supposed, preview
+from factledger.previewing import CACHED, Supposed, preview
 from factledger.proving import Proofs
-from factledger.reading import Caches, Question, Snapshot
+from factledger.reading import Caches, Question, Snapshot, within
 from factledger.recording import Receipt, Recorder, Request, Sources, tallied
 from factledger.sealing import Sealer
 from factledger.store import log, projections, tree
-from factledger.store.engines import Database
+from factledger.store.engines import Connection, Database
 from factledger.store.lookups import Lookups, Memo
 from factledger.store.projections import Entry, Known, Projection, target_of
 
@@ -44,6 +45,26 @@ class Answer:
     body: bytes
     permalink: str | None
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state of the ledger as asked for: by its size, or by what was known at an instant; else the latest."""
+
+    at_size: int | None = None
+    known_at: int | None = None
+
+    def size(self, connection: Connection, head: log.Head, most: int, name: str) -> int:
+        """Return its size; `most` is the greatest that there may be.
+
+        Raises:
+            LedgerError: `size-out-of-range`.
+        """
+        if self.at_size is not None:
+            return within(self.at_size, most, f"{name}_size")
+        if self.known_at is None:
+            return most
+        return within(log.size_known_at(connection, head, self.known_at), most, f"{name}_known_at")
 
 
 class Ledgers:
@@ -395,6 +416,54 @@ class Ledger:
             "next": following and answers.permalink(pinned, path, {**asked, "from_size": following, "limit": limit}),
         }
         return Answer(orjson.dumps(body), link, pinned.size)
+
+    def diff(
+        self,
+        question: Question,
+        *,
+        since: State,
+        until: State,
+        after: str | None = None,
+        limit: int = 100,
+        min_size: int | None = None,
+    ) -> Answer:
+        """Return where belief at one size differs from belief at an earlier one, slot by slot, with causes.
+
+        It is the net difference: what came and went in between does not show. Costs grow with the slots that the
+        events in between touch, not with the log. A page holds about `limit` differences, all those of a slot
+        together. With `valid_at`, only those that hold at that instant are given.
+
+        Raises:
+            LedgerError: `size-out-of-range` also if `since` lies after `until`; `page-unknown`; those of `snapshot`.
+        """
+        last = FIRST
+        if after is not None:
+            entity, predicate = answers.read_page(after, str, str)
+            last = (entity, predicate)
+        with self.snapshot(Question(), min_size) as latest:
+            connection, head = latest.connection, latest.head
+            to_size = until.size(connection, head, latest.size, "to")
+            from_size = since.size(connection, head, to_size, "from")
+            caches = Caches(CACHED)
+            states = [
+                Snapshot(connection, head, latest.contexts, caches, replace(question, at_size=size), latest.instant)
+                for size in (from_size, to_size)
+            ]
+            found = compare(states[0], states[1], following=last, limit=limit, valid_at=question.valid_at)
+            causes = {position for difference in found.differences for position in difference.causes[-1:]}
+            recorded = log.at_positions(connection, self.name, causes)
+            told = [replace(state.coordinates, valid_at=question.valid_at) for state in states]
+        sizes = (from_size, to_size)
+        link = answers.diff_link(self.name, question, sizes, limit, None if after is None else last)
+        body = {
+            "from": {"size": from_size, "known_at": answers.instant(told[0].known_at)},
+            "to": {"size": to_size, "known_at": answers.instant(told[1].known_at)},
+            "coordinates": answers.coordinates(told[1]),
+            "permalink": link,
+            "changes": [answers.difference(difference, recorded) for difference in found.differences],
+            "next": found.last and answers.diff_link(self.name, question, sizes, limit, found.last),
+        }
+        return Answer(orjson.dumps(body), link, to_size)
 
     def entities(self, question: Question) -> Iterator[str]:
         """Yield the canonical id of everything that anything was asserted about, in order, in bounded memory."""

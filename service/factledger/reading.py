@@ -109,12 +109,12 @@ class Snapshot:
         self.lookups = Lookups(connection, head.ledger_id, head.generation)
         size = head.projected_size
         if question.at_size is not None:
-            size = _within(question.at_size, size, "at_size")
+            size = within(question.at_size, size, "at_size")
         elif question.known_at is not None:
             size = min(size, log.size_known_at(connection, head, question.known_at))
         judged = size
         if question.identity_at_size is not None:
-            judged = _within(question.identity_at_size, head.projected_size, "identity_at_size")
+            judged = within(question.identity_at_size, head.projected_size, "identity_at_size")
         self.lookups.extend_context(contexts, head.projected_size)
         self.context = contexts.at(size, judged)
         self.size = size
@@ -529,7 +529,12 @@ def as_posted(subject: str, predicate: str, row: Assertion) -> Posted:
     return Posted(row.position, subject, predicate, row.source, row.outlet, row.document_uri, row.run)
 
 
-def _within(asked: int, size: int, name: str) -> int:
+def within(asked: int, size: int, name: str) -> int:
+    """Return a size that is asked for by this name, if it is none beyond `size`.
+
+    Raises:
+        LedgerError: `size-out-of-range`.
+    """
     if not 0 <= asked <= size:
         raise LedgerError(
             Category.INVALID,

@@ -67,8 +67,8 @@ def test_it_describes_every_route_and_refusals_alone_as_problems(description: Ev
         for operation in path.values()
         if isinstance(operation, dict)
     ]
-    assert len(operations) == 18
-    assert len({operation["operationId"] for operation in operations}) == 18
+    assert len(operations) == 19
+    assert len({operation["operationId"] for operation in operations}) == 19
     for operation in operations:
         assert operation["summary"]
         assert operation["description"]
@@ -261,4 +261,4 @@ def test_nothing_that_it_allows_gives_a_5xx(ledgers: Ledgers) -> None:
             tried += 1
     finally:
         asgi.shutdown_lifespans()
-    assert tried == 18
+    assert tried == 19

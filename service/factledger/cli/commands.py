@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from factledger.cli import posting, resuming, tables, telling, terminal
-from factledger.cli.options import At, Local, Output, Weighing, Where, spread, unfit
-from factledger.cli.reach import Reach, database_url, opened, reach, sign, sqlite_file
+from factledger.cli.options import At, Between, Local, Output, Weighing, Where, spread, unfit
+from factledger.cli.reach import Reach, database_url, gathered, opened, reach, sign, sqlite_file
 from factledger.core import times
 from factledger.core.errors import Category, LedgerError
 
@@ -235,6 +235,21 @@ def history(
     """Show how belief changed, event by event."""
     with reach(where) as ledger:
         _print(where, ledger.history(entity, predicate, at, from_size, limit), tables.history)
+
+
+@app.command()
+@spread
+def diff(
+    where: Where,
+    between: Between,
+    weighing: Weighing,
+    limit: Annotated[int, typer.Option(min=1, help="About how many changes to show.")] = 100,
+) -> None:
+    """Show what is believed otherwise than at an earlier size or date."""
+    at = At(**{field.name: getattr(weighing, field.name) for field in fields(weighing)})
+    with reach(where) as ledger:
+        found = gathered(lambda after, most: ledger.diff(between, at, after, most), limit)
+    _print(where, orjson.dumps(found), tables.diff)
 
 
 @dataclass(slots=True)

@@ -16,6 +16,7 @@ from factledger.core import times
 from factledger.core.errors import Category, Fault, LedgerError
 
 if TYPE_CHECKING:
+    from factledger.ledger import State
     from factledger.reading import Question
 
 Command = Callable[..., int | None]
@@ -158,6 +159,62 @@ class At(Weighing):
     def _check(self) -> None:
         if self.known_at is not None and self.at_size is not None:
             raise unfit("--known-at", "and --at-size exclude each other")
+
+
+_STATES = "Between"
+Since = Annotated[
+    int | None, typer.Option(metavar="SIZE", min=0, rich_help_panel=_STATES, help="The first SIZE events.")
+]
+Then = Annotated[
+    str | None,
+    typer.Option(metavar="DATE", rich_help_panel=_STATES, help="What was recorded by DATE instead."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """Two states of the ledger; the later one is the latest unless told otherwise."""
+
+    from_size: Since = None
+    from_known_at: Then = None
+    to_size: Since = None
+    to_known_at: Then = None
+
+    def states(self) -> tuple[State, State]:
+        """Return the states as the ledger takes them.
+
+        Raises:
+            LedgerError: `invalid-option`.
+        """
+        from factledger.ledger import State  # here, since it loads the database's library
+
+        known = self._check()
+        return State(self.from_size, known["from"]), State(self.to_size, known["to"])
+
+    def query(self) -> dict[str, str]:
+        """Return the states as a server takes them.
+
+        Raises:
+            LedgerError: `invalid-option`.
+        """
+        sizes = {"from_size": self.from_size, "to_size": self.to_size}
+        known = self._check()
+        return {
+            **{name: str(size) for name, size in sizes.items() if size is not None},
+            **{f"{name}_known_at": times.format_instant(at) for name, at in known.items() if at is not None},
+        }
+
+    def _check(self) -> dict[str, int | None]:
+        if self.from_size is not None and self.from_known_at is not None:
+            raise unfit("--from-size", "and --from-known-at exclude each other")
+        if self.to_size is not None and self.to_known_at is not None:
+            raise unfit("--to-size", "and --to-known-at exclude each other")
+        if self.from_size is None and self.from_known_at is None:
+            raise unfit("--from-size", "is required, or --from-known-at")
+        return {
+            "from": _read("--from-known-at", self.from_known_at, times.parse_moment),
+            "to": _read("--to-known-at", self.to_known_at, times.parse_moment),
+        }
 
 
 def _read(option: str, text: str | None, parse: Callable[[str], int]) -> int | None:

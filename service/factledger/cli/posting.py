@@ -15,11 +15,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
-import orjson
-
-from factledger.cli.reach import PAGE, Outcome, Reach, draft_of
+from factledger.cli.reach import Outcome, Reach, draft_of, gathered
 from factledger.client.errors import stated
 from factledger.core import encoding, events
 from factledger.core.errors import Category, LedgerError
@@ -333,13 +330,7 @@ def preview(files: Files, ledger: Reach, limit: int, *, refused: Callable[[Item,
         )
     items = [item if isinstance(item.event, LedgerError) else replace(item, event=_fit(item.event)) for item in items]
     lines = [item.event for item in items if isinstance(item.event, bytes)]
-    whole: dict[str, Any] = orjson.loads(ledger.preview(lines, None, min(limit, PAGE)))
-    while whole["next"] is not None and (left := limit - len(whole["changes"]) - len(whole["survived"])) > 0:
-        (after,) = parse_qs(urlsplit(whole["next"]).query)["after"]
-        page = orjson.loads(ledger.preview(lines, after, min(left, PAGE)))
-        for name in ("changes", "survived"):
-            whole[name] += page[name]
-        whole["next"] = page["next"]
+    whole = gathered(lambda after, most: ledger.preview(lines, after, most), limit)
     results = iter(whole["results"])
     for item in items:
         outcome = item.event

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import parse_qs, quote, urlencode, urlsplit
 
 import orjson
 
 from factledger.cli import terminal
-from factledger.cli.options import At, Local, Where, unfit
+from factledger.cli.options import At, Between, Local, Where, unfit
 from factledger.client.errors import InvalidError
 from factledger.client.posting import Posting, RejectedError
 from factledger.client.service import Service, Waiting
@@ -48,6 +48,9 @@ class Reach(Protocol):
     def history(self, entity: str, predicate: str | None, at: At, from_size: int, limit: int) -> bytes:
         """Return how belief changed."""
 
+    def diff(self, between: Between, at: At, after: str | None, limit: int) -> bytes:
+        """Return where belief differs between two states."""
+
     def pin(self, at: At) -> At:
         """Return the same coordinates with the size fixed, so that many reads agree."""
 
@@ -71,6 +74,19 @@ class Reach(Protocol):
 
     def size(self) -> int:
         """Return how many events are recorded."""
+
+
+def gathered(ask: Callable[[str | None, int], bytes], limit: int) -> dict[str, Any]:
+    """Return the pages of an answer, each asked for by (after, limit), as one of about `limit` changes."""
+    whole: dict[str, Any] = orjson.loads(ask(None, min(limit, PAGE)))
+    lists = [name for name in ("changes", "survived") if name in whole]
+    while whole["next"] is not None and (left := limit - sum(len(whole[name]) for name in lists)) > 0:
+        (after,) = parse_qs(urlsplit(whole["next"]).query)["after"]
+        page = orjson.loads(ask(after, min(left, PAGE)))
+        for name in lists:
+            whole[name] += page[name]
+        whole["next"] = page["next"]
+    return whole
 
 
 @contextmanager
@@ -218,6 +234,11 @@ class InDatabase:
         """Return how belief changed."""
         return self._ledger.history(entity, predicate, at.question(), from_size=from_size, limit=limit).body
 
+    def diff(self, between: Between, at: At, after: str | None, limit: int) -> bytes:
+        """Return where belief differs between two states."""
+        since, until = between.states()
+        return self._ledger.diff(at.question(), since=since, until=until, after=after, limit=limit).body
+
     def pin(self, at: At) -> At:
         """Return the same coordinates with the size fixed."""
         with self._ledger.snapshot(at.question()) as snapshot:
@@ -293,6 +314,11 @@ class BehindServer:
         """Return how belief changed."""
         page = {"from_size": str(from_size), "limit": str(limit)}
         return self._get(_path(entity, "/history"), _of(predicate) | page | at.query())
+
+    def diff(self, between: Between, at: At, after: str | None, limit: int) -> bytes:
+        """Return where belief differs between two states."""
+        page = {"limit": str(limit), **({} if after is None else {"after": after})}
+        return self._get("/diff", between.query() | at.query() | page)
 
     def pin(self, at: At) -> At:
         """Return the same coordinates with the size fixed."""

@@ -244,6 +244,19 @@ def preview(answer: Json) -> RenderableType:
     return Group(*parts)
 
 
+def diff(answer: Json, _console: Console) -> RenderableType:
+    """Return where belief differs between two states."""
+    since, until = (
+        f"size {answer[side]['size']:,}" + (f" ({moment(at)})" if (at := answer[side]["known_at"]) else "")
+        for side in ("from", "to")
+    )
+    parts: list[RenderableType] = [Text(f"From {since} to {until}")]
+    parts.append(differences(answer["changes"]) if answer["changes"] else Text("Belief is the same.", style=_QUIET))
+    if answer["next"] is not None:
+        parts.append(Text("There is more: a greater --limit shows it.", style=_QUIET))
+    return Group(*parts)
+
+
 def _witnesses(found: Sequence[Json], number: int) -> Text:
     """Return how many assertions there are, and the first few."""
     named = [f"{e['position']}  {e['origin']}" for e in found[:3]]

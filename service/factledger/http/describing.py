@@ -24,6 +24,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     wire.Alive,
     wire.AppendAnswer,
     wire.ConsistencyAnswer,
+    wire.DiffAnswer,
     wire.EntityAnswer,
     wire.EventPage,
     wire.HistoryAnswer,
@@ -118,6 +119,7 @@ _HEADERS: dict[str, Json] = {
     "Location": _text("Where to read it."),
 }
 
+DIFF_HEADERS = "ETag Ledger-Size Link Content-Location Cache-Control"
 BELIEF_HEADERS = "ETag Ledger-Size Link Content-Location Cache-Control Memento-Datetime"
 
 

@@ -181,8 +181,8 @@ class EventsQuery(KnownQuery):
         )
 
 
-class BeliefQuery(KnownQuery):
-    """The read coordinates: of the world, of the ledger, of what had been said, and of how it is weighed."""
+class WeighingQuery(_Query):
+    """The read coordinates but for what the ledger knew."""
 
     valid_at: ValidInstant | None = Field(
         None, description="When it holds in the world: an EDTF date, meaning its first instant, or RFC 3339. Now."
@@ -197,6 +197,10 @@ class BeliefQuery(KnownQuery):
     when: Literal["possible", "presumed", "definite"] = Field(
         "possible", description="How surely a value must hold at the instant to count."
     )
+
+
+class BeliefQuery(KnownQuery, WeighingQuery):
+    """The read coordinates: of the world, of the ledger, of what had been said, and of how it is weighed."""
 
     def question(self, headers: Mapping[str, str]) -> Question:
         """Return the coordinates as a ledger takes them; `Accept-Datetime` is a `known_at`.
@@ -262,6 +266,40 @@ class ConsistencyQuery(_Query):
 
     from_: Count = Field(alias="from", description="The smaller size.")
     to: Count | None = Field(None, description="The larger size: by default the present one.")
+
+
+class DiffQuery(WeighingQuery):
+    """Which two states of the ledger are compared, how, and which page of their difference."""
+
+    from_size: Count | None = Field(None, description="The earlier state: the first so many events.")
+    from_known_at: Moment | None = Field(None, description="Instead: what was recorded at or before this instant.")
+    to_size: Count | None = Field(None, description="The later state; everything, if neither is given.")
+    to_known_at: Moment | None = Field(None, description="Instead: what was recorded at or before this instant.")
+    min_size: Count | None = Field(
+        None, description="Wait up to 5 seconds until so many events are covered, else answer 503."
+    )
+    limit: Limit = DEFAULT_LIMIT
+    after: str | None = Field(None, max_length=1024, description="From a `next` link.")
+
+    def question(self, _headers: Mapping[str, str]) -> Question:
+        """Return the coordinates that both states are read at.
+
+        Raises:
+            LedgerError: `invalid-request` if it is not clear which states are meant.
+        """
+        for name in ("from", "to"):
+            if getattr(self, f"{name}_size") is not None and getattr(self, f"{name}_known_at") is not None:
+                fault = Fault(f"/query/{name}_size", f"cannot be given together with {name}_known_at")
+                raise problems.invalid_request(fault)
+        if self.from_size is None and self.from_known_at is None:
+            raise problems.invalid_request(Fault("/query/from_size", "is required, or from_known_at"))
+        return Question(
+            valid_at=self.valid_at,
+            asserted_before=self.asserted_before,
+            identity_at_size=self.identity_at_size,
+            method=self.method,
+            when=self.when,
+        )
 
 
 async def given_once(request: Request) -> None:

@@ -21,6 +21,7 @@ from factledger.http.envelopes import RecordedEvent
 from factledger.http.questions import (
     DEFAULT_LIMIT,
     BeliefQuery,
+    DiffQuery,
     EntityId,
     EventsQuery,
     HistoryQuery,
@@ -32,7 +33,7 @@ from factledger.http.questions import (
     given_once,
 )
 from factledger.http.service import serving
-from factledger.ledger import Answer, Ledger
+from factledger.ledger import Answer, Ledger, State
 from factledger.reading import Question
 
 STREAM_PAGE = 500
@@ -125,10 +126,35 @@ def why(request: Request, ledger: LedgerName, entity: EntityId, query: Annotated
     )
 
 
+@router.get(
+    "/diff",
+    summary="Belief at two sizes",
+    responses={200: describing.answer("Where belief differs.", wire.DiffAnswer, headers=describing.DIFF_HEADERS)},
+    openapi_extra=describing.LOG_READ,
+    tags=["Belief"],
+)
+def diff(request: Request, ledger: LedgerName, query: Annotated[DiffQuery, Query()]) -> Response:
+    """Return the net difference in belief between two sizes or instants of the ledger, and what may have caused it."""
+    return _believed(
+        request,
+        ledger,
+        query,
+        lambda opened, question: opened.diff(
+            question,
+            since=State(query.from_size, query.from_known_at),
+            until=State(query.to_size, query.to_known_at),
+            after=query.after,
+            limit=query.limit,
+            min_size=query.min_size,
+        ),
+        paged=True,
+    )
+
+
 def _believed(
     request: Request,
     ledger: str,
-    query: BeliefQuery,
+    query: BeliefQuery | DiffQuery,
     ask: Callable[[Ledger, Question], Answer],
     *,
     paged: bool = False,
@@ -141,8 +167,10 @@ def _believed(
     service.appender.keep_reads(opened)
     assert answer.permalink is not None
     links = [f'<{answer.permalink}>; rel="permalink"']
-    headers = {"Content-Location": answer.permalink, "Vary": "Accept-Datetime"}
-    if question.known_at is not None and query.known_at is None:
+    headers = {"Content-Location": answer.permalink}
+    if isinstance(query, BeliefQuery):
+        headers["Vary"] = "Accept-Datetime"
+    if question.known_at is not None and "known_at" not in request.query_params:
         known_at = orjson.loads(answer.body)["coordinates"]["known_at"]
         # Rounded up to a whole second, so that asking for it again leaves no event out.
         headers["Memento-Datetime"] = formatdate(-(-times.parse_instant(known_at) // 1_000_000), usegmt=True)
@@ -157,7 +185,7 @@ def _believed(
     return _tagged(request, answer.body, answer.size, headers)
 
 
-def _asked(opened: Ledger, query: KnownQuery, ask: Callable[[], Any]) -> Any:
+def _asked(opened: Ledger, query: KnownQuery | DiffQuery, ask: Callable[[], Any]) -> Any:
     """Return what a ledger answers; its pointers at coordinates are to the query here.
 
     Raises:

@@ -259,6 +259,24 @@ class Difference(Change):
     cause_count: int
 
 
+class State(_Answer):
+    """A state of the ledger: its size, and when the last of its events was recorded."""
+
+    size: int
+    known_at: str | None
+
+
+class DiffAnswer(_Answer):
+    """The net difference in belief between two states of the ledger."""
+
+    from_: State = Field(alias="from")
+    to: State
+    coordinates: Coordinates = Field(description="Of the later state.")
+    permalink: str = Field(description="The same question with everything pinned: the same bytes for ever.")
+    changes: list[Difference]
+    next: str | None
+
+
 class Witness(_Answer):
     """An assertion, and who stands behind it."""
 

@@ -5,6 +5,7 @@ Every statement is built once and takes its values as parameters: building them 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -64,6 +65,16 @@ def _last(table: Table) -> Any:
 
 _MATCHED = 10_000  # positions held at once
 
+
+def _each_once(slots: Select[Any]) -> Select[Any]:
+    """Return a query for up to `limit` different ones of these slots.
+
+    The inner limit, which is none, keeps SQLite from walking the whole primary key for the sake of the order.
+    """
+    found = slots.limit(sys.maxsize).subquery()
+    return select(found.c.subject, found.c.predicate).distinct().limit(bindparam("limit"))
+
+
 _ASSERTIONS = schema.assertions
 
 _CONTEXT = (
@@ -78,14 +89,11 @@ _CONTEXT = (
 _NAMES = select(schema.names.c.entity, schema.names.c.position, schema.names.c.ordinal).where(
     _own(schema.names), schema.names.c.entity.in_(bindparam("entities", expanding=True))
 )
-_SLOTS = (
-    select(schema.slots.c.subject, schema.slots.c.predicate, _last(_ASSERTIONS), _last(schema.touches))
-    .where(
-        _own(schema.slots),
-        schema.slots.c.subject.in_(bindparam("subjects", expanding=True)),
-        schema.slots.c.first_position < bindparam("size"),
-    )
-    .order_by(schema.slots.c.predicate, schema.slots.c.subject)
+# Sorted by whoever asks: to have it sorted, SQLite would walk all slots by predicate.
+_SLOTS = select(schema.slots.c.subject, schema.slots.c.predicate, _last(_ASSERTIONS), _last(schema.touches)).where(
+    _own(schema.slots),
+    schema.slots.c.subject.in_(bindparam("subjects", expanding=True)),
+    schema.slots.c.first_position < bindparam("size"),
 )
 _SUBJECTS = (
     select(schema.slots.c.subject)
@@ -153,37 +161,29 @@ _ASSERTED = select(schema.events.c.data).where(
     schema.events.c.position < bindparam("size"),
     schema.events.c.type == events.ASSERTION,
 )
-_REACHED = (
-    select(schema.touches.c.subject, schema.touches.c.predicate)
-    .distinct()
-    .where(
+_REACHED = _each_once(
+    select(schema.touches.c.subject, schema.touches.c.predicate).where(
         _own(schema.touches),
         schema.touches.c.position >= bindparam("from_position"),
         schema.touches.c.position < bindparam("size"),
     )
-    .limit(bindparam("limit"))
 )
 _TOUCHED_BY = select(schema.touches.c.position, schema.touches.c.subject, schema.touches.c.predicate).where(
     _own(schema.touches), schema.touches.c.position.in_(bindparam("positions", expanding=True))
 )
 _NAMING = {
-    name: select(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate)
-    .distinct()
-    .where(
-        _own(_ASSERTIONS),
-        _ASSERTIONS.c[name].in_(bindparam("ids", expanding=True)),
-        _ASSERTIONS.c.position < bindparam("size"),
+    name: _each_once(
+        select(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate).where(
+            _own(_ASSERTIONS),
+            _ASSERTIONS.c[name].in_(bindparam("ids", expanding=True)),
+            _ASSERTIONS.c.position < bindparam("size"),
+        )
     )
-    .limit(bindparam("limit"))
     for name in ("source", "outlet", "quoted", "value_entity")
 }
-_OF_PREDICATE = (
+_OF_PREDICATE = (  # of any size: the index has no position, and SQLite would rather walk all slots than look it up
     select(schema.slots.c.subject, schema.slots.c.predicate)
-    .where(
-        _own(schema.slots),
-        schema.slots.c.predicate == bindparam("predicate"),
-        schema.slots.c.first_position < bindparam("size"),
-    )
+    .where(_own(schema.slots), schema.slots.c.predicate == bindparam("predicate"))
     .limit(bindparam("limit"))
 )
 _NEXT_SLOTS = (
@@ -197,13 +197,14 @@ _NEXT_SLOTS = (
     .limit(bindparam("limit"))
 )
 _IN_SLOTS = (
-    select(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate, _ASSERTIONS.c.inputs)
+    select(_ASSERTIONS.c.subject, _ASSERTIONS.c.inputs)
     .where(
         _own(_ASSERTIONS),
-        tuple_(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate).in_(bindparam("slots", expanding=True)),
+        _ASSERTIONS.c.subject.in_(bindparam("subjects", expanding=True)),
+        _ASSERTIONS.c.predicate == bindparam("predicate"),
         _ASSERTIONS.c.position < bindparam("size"),
     )
-    .order_by(_ASSERTIONS.c.subject, _ASSERTIONS.c.predicate, _ASSERTIONS.c.position)
+    .order_by(_ASSERTIONS.c.subject, _ASSERTIONS.c.position)
 )
 _MEMOS = (
     select(
@@ -294,7 +295,8 @@ class Lookups:
 
         Each comes with the last assertion in it, and the last retraction or correction that reaches it.
         """
-        return [SlotState._make(row) for row in self._rows(_SLOTS, subjects=subjects, size=size)]
+        found = map(SlotState._make, self._rows(_SLOTS, subjects=subjects, size=size))
+        return sorted(found, key=lambda state: (state.predicate, state.subject))
 
     def subjects(self, after: str, size: int, limit: int) -> list[str]:
         """Return up to `limit` subjects as posted that follow a given one in order, and have a slot."""
@@ -375,9 +377,9 @@ class Lookups:
                     return found
         return found
 
-    def slots_of_predicate(self, predicate: str, size: int, limit: int) -> set[Slot]:
-        """Return the slots of a predicate, up to a limit."""
-        rows = self._rows(_OF_PREDICATE, predicate=predicate, size=size, limit=limit)
+    def slots_of_predicate(self, predicate: str, limit: int) -> set[Slot]:
+        """Return the slots of a predicate at any size, up to a limit."""
+        rows = self._rows(_OF_PREDICATE, predicate=predicate, limit=limit)
         return {(subject, predicate) for subject, predicate in rows}
 
     def slots_matching(self, criteria: Mapping[str, Any], size: int, limit: int) -> set[Slot]:
@@ -392,7 +394,7 @@ class Lookups:
         )
         found: set[Slot] = set()
         for query in (matched, corrected):
-            rows = self._rows(_meeting(query.distinct(), criteria, size).limit(bindparam("limit")), limit=limit)
+            rows = self._rows(_each_once(_meeting(query, criteria, size)), limit=limit)
             found.update((subject, predicate) for subject, predicate in rows)
         return found
 
@@ -404,9 +406,13 @@ class Lookups:
     def assertions_in(self, wanted: Iterable[Slot], size: int) -> dict[Slot, list[Assertion]]:
         """Return the assertions below a size of several slots, each in order."""
         packed: dict[Slot, list[bytes]] = {}
-        for some in chunks(sorted(wanted)):
-            for subject, predicate, inputs in self._rows(_IN_SLOTS, slots=some, size=size):
-                packed.setdefault((subject, predicate), []).append(inputs)
+        by_predicate: dict[str, list[str]] = {}
+        for subject, predicate in sorted(wanted):
+            by_predicate.setdefault(predicate, []).append(subject)
+        for predicate, subjects in by_predicate.items():  # pairs in one list would not be looked up by SQLite's index
+            for some in chunks(subjects):
+                for subject, inputs in self._rows(_IN_SLOTS, subjects=some, predicate=predicate, size=size):
+                    packed.setdefault((subject, predicate), []).append(inputs)
         return {slot: _decoded(rows) for slot, rows in packed.items()}
 
     # --- the memo

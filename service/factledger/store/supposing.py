@@ -125,9 +125,9 @@ class Supposition(Lookups):
         """Return slots whose stored assertions name one of these ids in one of these roles."""
         return super().slots_naming(ids, roles, min(size, self.base), limit)
 
-    def slots_of_predicate(self, predicate: str, size: int, limit: int) -> set[Slot]:
-        """Return slots of a predicate: all, up to about a limit."""
-        stored = super().slots_of_predicate(predicate, min(size, self.base), limit)
+    def slots_of_predicate(self, predicate: str, limit: int) -> set[Slot]:
+        """Return the slots of a predicate at any size, up to about a limit."""
+        stored = super().slots_of_predicate(predicate, limit)
         return stored | {slot for slot in self._slots if slot[1] == predicate}
 
     def slots_after(self, last: Slot, size: int, limit: int) -> list[Slot]:
