@@ -25,6 +25,7 @@ from factledger import wiring
 from factledger.appender import Appender
 from factledger.core.errors import LedgerError
 from factledger.http import appending, describing, operating, problems, proving, reading
+from factledger.http.questions import given_twice
 from factledger.http.service import Service
 from factledger.ledger import Ledgers
 from factledger.settings import Settings
@@ -110,6 +111,8 @@ class CutOffError(Exception):
 class Gate:
     """Around every request: its id, its path with the escapes kept, HEAD as GET, and one line in the log.
 
+    A query that gives a parameter twice is refused here, whatever it asks.
+
     Whatever fails in a way that nobody thought of is answered with 500, and neither the answer nor the log repeats
     what the failure says, since it may quote content.
     """
@@ -138,8 +141,10 @@ class Gate:
                 message = {**message, "headers": [*message["headers"], *extra]}
             await send(message)
 
+        refusal = given_twice(scope["query_string"]) if scope["query_string"] else None
+        app = problems.respond(refusal) if refusal else self._app
         try:
-            await self._app(inner, receive, answer)
+            await app(inner, receive, answer)
         except ClientDisconnect:
             pass
         except Exception as error:  # noqa: BLE001 - this is where whatever nobody thought of ends

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from urllib.parse import urlencode
 
 import orjson
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -17,14 +17,14 @@ from starlette.responses import Response
 from factledger.core.encoding import parse_json
 from factledger.core.errors import Category, Fault, LedgerError
 from factledger.http import bodies, describing, problems, wire
-from factledger.http.questions import LedgerName, LedgersQuery, given_once
+from factledger.http.questions import LedgerName, LedgersQuery
 from factledger.http.service import Service, serving
 from factledger.store.engines import Database, is_durable
 from factledger.store.migrating import current_and_latest
 
 MAX_SETTINGS_BYTES = 64 * 1024
 
-router = APIRouter(dependencies=[Depends(given_once)], default_response_class=Response)
+router = APIRouter(default_response_class=Response)
 
 
 # --- ledgers

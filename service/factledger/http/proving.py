@@ -5,20 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
 from factledger.core.errors import LedgerError
 from factledger.http import describing, wire
-from factledger.http.questions import ConsistencyQuery, InclusionQuery, LedgerName, given_once
+from factledger.http.questions import ConsistencyQuery, InclusionQuery, LedgerName
 from factledger.http.service import serving
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 
 router = APIRouter(
     prefix="/v1/ledgers/{ledger}",
-    dependencies=[Depends(given_once)],
     default_response_class=Response,
     tags=["Integrity"],
     responses=describing.refusals(404, 422, 503),

@@ -14,11 +14,11 @@ from urllib.parse import unquote
 
 from fastapi import Path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from starlette.requests import Request
+from starlette.datastructures import QueryParams
 
 from factledger.core import events, facts, times
 from factledger.core.encoding import MAX_INTEGER
-from factledger.core.errors import Fault
+from factledger.core.errors import Fault, LedgerError
 from factledger.http import problems
 from factledger.reading import Question
 
@@ -302,15 +302,12 @@ class DiffQuery(WeighingQuery):
         )
 
 
-async def given_once(request: Request) -> None:
-    """Refuse a query that gives a parameter more than once, since only one could be heeded.
-
-    Raises:
-        LedgerError: `invalid-request`.
-    """
-    names = Counter(name for name, _ in request.query_params.multi_items())
+def given_twice(query: bytes) -> LedgerError | None:
+    """Return the refusal of a query that gives a parameter more than once, since only one could be heeded."""
+    names = Counter(name for name, _ in QueryParams(query).multi_items())
     twice = sorted(name for name, count in names.items() if count > 1)[:50]
-    if twice:
-        raise problems.invalid_request(
-            *(Fault(f"/query/{facts.escape(name)}", "is given more than once") for name in twice)
-        )
+    if not twice:
+        return None
+    return problems.invalid_request(
+        *(Fault(f"/query/{facts.escape(name)}", "is given more than once") for name in twice)
+    )

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import orjson
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -30,7 +30,6 @@ from factledger.http.questions import (
     Position,
     SlotQuery,
     SlotsQuery,
-    given_once,
 )
 from factledger.http.service import serving
 from factledger.ledger import Answer, Ledger, State
@@ -44,7 +43,6 @@ _WAITING = BoundedSemaphore(MAX_WAITING)
 
 router = APIRouter(
     prefix="/v1/ledgers/{ledger}",
-    dependencies=[Depends(given_once)],
     default_response_class=Response,
     responses=describing.NOT_MODIFIED | describing.refusals(400, 404, 422, 503),
 )
