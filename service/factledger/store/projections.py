@@ -97,7 +97,7 @@ class Known:
     Bounded, and right to forget anything at any time.
     """
 
-    LIMIT = 250_000
+    LIMIT = 100_000  # of each; about 25 MB
 
     def __init__(self) -> None:
         """Know nothing."""
