@@ -115,15 +115,23 @@ class Appender:
     # --- the writer's thread
 
     def _run(self) -> None:
-        while (group := self._next_group()) is not None:
-            by_ledger: dict[str, list[_Submission]] = {}
-            for submission in group:
-                by_ledger.setdefault(submission.ledger.name, []).append(submission)
-            for name, submissions in by_ledger.items():
-                _record(submissions)
-                self._used[name] = submissions[0].ledger
-            if not group:
-                self._rest()
+        while self._record_next():
+            pass
+
+    def _record_next(self) -> bool:
+        """Record the next group, or rest if there is none; nothing of it is held once it is answered."""
+        group = self._next_group()
+        if group is None:
+            return False
+        by_ledger: dict[str, list[_Submission]] = {}
+        for submission in group:
+            by_ledger.setdefault(submission.ledger.name, []).append(submission)
+        for name, submissions in by_ledger.items():
+            _record(submissions)
+            self._used[name] = submissions[0].ledger
+        if not group:
+            self._rest()
+        return True
 
     def _next_group(self) -> list[_Submission] | None:
         """Wait for work, and return it in order; an empty group if there was none for a while, None at the end."""

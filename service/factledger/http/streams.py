@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -30,8 +30,8 @@ from factledger.recording import MAX_BATCH, Receipt, Request, batch_too_large
 
 MAX_LINE_BYTES = events.MAX_EVENT_BYTES
 GROUP_LINES = 1_000
-GROUP_BYTES = 1024 * 1024
-GROUPS_SENT = 2  # with the appender; more would only wait there
+GROUP_BYTES = 256 * 1024  # an event takes about eight times its line while it is recorded
+GROUPS_SENT = 1  # with the appender, beside the one that is answered next and the one that is read
 UNREAD_MEMORY = 1024 * 1024
 UNREAD_BYTES = 1024 * 1024 * 1024  # of results; beyond that we read no more until the client has read them
 CHUNK = 64 * 1024
@@ -131,7 +131,7 @@ Judged = list[Request | Exception]
 class _Sent:
     """A group that the appender has: what each line was read as, and what happens to those that are events."""
 
-    group: Group
+    numbers: list[int]
     read: Judged
     outcomes: asyncio.Future[list[Outcome]]
 
@@ -231,11 +231,18 @@ class StreamedAppend(Response):
 
     async def _append(self, arrived: _Arrived, sent: asyncio.Queue[_Sent | None]) -> None:
         """Give every line that is an event to the appender, each as a request of its own."""
-        while group := await arrived.take():
+        while await self._append_next(arrived, sent):
+            pass
+        await sent.put(None)
+
+    async def _append_next(self, arrived: _Arrived, sent: asyncio.Queue[_Sent | None]) -> bool:
+        """Give the next group to the appender; nothing of it is held here once that is done."""
+        group = await arrived.take()
+        if group:
             read = await run_in_threadpool(self._read, group)
             requests = [request for request in read if isinstance(request, Request)]
-            await sent.put(_Sent(group, read, await self._enqueue(requests)))
-        await sent.put(None)
+            await sent.put(_Sent([number for number, _ in group], read, await self._enqueue(requests)))
+        return bool(group)
 
     def _read(self, group: Group) -> Judged:
         found: Judged = []
@@ -267,20 +274,31 @@ class StreamedAppend(Response):
 
     async def _write_outcomes(self, sent: asyncio.Queue[_Sent | None], unread: Unread) -> None:
         """Write what happened to each line, group by group, and the summary at the end."""
-        while (part := await sent.get()) is not None:
-            outcomes = iter(await part.outcomes)
-            answers = bytearray()
-            for (number, _), request in zip(part.group, part.read, strict=True):
-                result, answer = _answer(number, next(outcomes) if isinstance(request, Request) else request)
-                self._counts[result] += 1
-                answers += answer
-            unread.write(bytes(answers))
-            await unread.room()
+        while await self._write_next(sent, unread):
+            pass
         size = await run_in_threadpool(self._ledger.size)
         names = ("recorded", "duplicate", "rejected")
         summary = {**{name: self._counts[name] for name in names}, "size": size}
         unread.write(orjson.dumps({"summary": summary}, option=orjson.OPT_APPEND_NEWLINE))
         unread.complete()
+
+    def _answers(self, numbers: Sequence[int], read: Judged, outcomes: Sequence[Outcome]) -> bytes:
+        recorded = iter(outcomes)
+        answers = bytearray()
+        for number, request in zip(numbers, read, strict=True):
+            result, answer = _answer(number, next(recorded) if isinstance(request, Request) else request)
+            self._counts[result] += 1
+            answers += answer
+        return bytes(answers)
+
+    async def _write_next(self, sent: asyncio.Queue[_Sent | None], unread: Unread) -> bool:
+        part = await sent.get()
+        if part is None:
+            return False
+        unread.write(self._answers(part.numbers, part.read, await part.outcomes))
+        del part  # before the client is waited for
+        await unread.room()
+        return True
 
     async def _deliver(self, unread: Unread, send: Send) -> None:
         while data := await unread.read():
