@@ -41,8 +41,8 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """Return standard error, likewise."""
-    return _console(sys.stderr)
+    """Return standard error, likewise; what is printed while a bar moves there stands above it."""
+    return _console(sys.stderr) if _bar is None else _bar.console
 
 
 def _console(file: Any) -> Console:
@@ -118,11 +118,13 @@ def notice(text: str, *, json: bool) -> None:
 
 
 Update = Callable[[int, int | None, int], None]
+_bar: Progress | None = None  # the one that moves now
 
 
 @contextmanager
 def progress(title: str, unit: str) -> Iterator[Update]:
     """Yield `update(done, total, count)`; on a terminal it moves a bar with the rate of `count` and the time left."""
+    global _bar
     console = err()
     bar = Progress(
         TextColumn("{task.description}"),
@@ -142,4 +144,8 @@ def progress(title: str, unit: str) -> Iterator[Update]:
             rate = f"{count / elapsed:,.0f} {unit}/s" if elapsed > 0.2 else ""
             bar.update(task, completed=done, total=total, rate=rate)
 
-        yield update
+        _bar = bar
+        try:
+            yield update
+        finally:
+            _bar = None
