@@ -563,6 +563,9 @@ def test_what_is_said_while_a_bar_moves_stands_on_lines_of_its_own(monkeypatch: 
     for said in ("file:2", "A notice."):
         before = shown.getvalue().split(said)[0]
         assert Text.from_ansi(re.split(r"\r\x1b\[2K|\n", before)[-1]).plain == ""
+    with terminal.progress("posting", "events"):
+        terminal.notice("long " * 100, json=True)
+    assert f'{{"notice":"{"long " * 100}"}}\n' in shown.getvalue()
     terminal.notice("Afterwards.", json=False)
     assert shown.getvalue().endswith("\nAfterwards.\n") or shown.getvalue().endswith("\x1b[2KAfterwards.\n")
 

@@ -94,7 +94,7 @@ def report(refusal: LedgerError, *, json: bool, place: str = "") -> None:
     """Write a refusal to standard error: as a problem object, or as one sentence and what it points at."""
     if json:
         more = {"at": place} if place else {}
-        sys.stderr.write(orjson.dumps(problem(refusal, **more)).decode() + "\n")
+        _write_object(problem(refusal, **more))
         return
     console = err()
     pointed = [fault for fault in refusal.errors if fault.detail not in refusal.detail]
@@ -109,10 +109,19 @@ def report(refusal: LedgerError, *, json: bool, place: str = "") -> None:
         console.print(Text.assemble("  ", (shown(fault.pointer), "bold"), f" {shown(fault.detail)}"))
 
 
+def _write_object(what: dict[str, Any]) -> None:
+    """Write one JSON text to standard error, on one line however narrow the terminal."""
+    line = orjson.dumps(what).decode()
+    if _bar is None:
+        sys.stderr.write(line + "\n")
+    else:
+        _bar.console.print(line, soft_wrap=True)
+
+
 def notice(text: str, *, json: bool) -> None:
     """Write to standard error what is no refusal: a sentence, or an object with it."""
     if json:
-        sys.stderr.write(orjson.dumps({"notice": text}).decode() + "\n")
+        _write_object({"notice": text})
     else:
         err().print(shown(text))
 
