@@ -41,8 +41,9 @@ class Command:
     def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self._capsys, self._monkeypatch = capsys, monkeypatch
 
-    def __call__(self, *arguments: object, stdin: bytes = b"") -> Ran:
-        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8"))
+    def __call__(self, *arguments: object, stdin: bytes | None = b"") -> Ran:
+        opened = None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin), encoding="utf-8")
+        self._monkeypatch.setattr(sys, "stdin", opened)
         self._capsys.readouterr()
         code = main([str(argument) for argument in arguments])
         said = self._capsys.readouterr()

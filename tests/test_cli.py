@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -549,12 +550,37 @@ def test_on_a_wide_terminal_there_are_bars_and_colours(run: Command, sqlite_url:
     assert "\x1b[36m" in captured.get()
 
 
+def test_what_is_said_while_a_bar_moves_stands_on_lines_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", shown)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    refusal = LedgerError(Category.INVALID, "invalid-event", "Bad.")
+    with terminal.progress("posting", "events") as update:
+        update(1, 2, 1)
+        terminal.report(refusal, json=False, place="file:2")
+        terminal.notice("A notice.", json=False)
+    for said in ("file:2", "A notice."):
+        before = shown.getvalue().split(said)[0]
+        assert Text.from_ansi(re.split(r"\r\x1b\[2K|\n", before)[-1]).plain == ""
+    with terminal.progress("posting", "events"):
+        terminal.notice("long " * 100, json=True)
+    assert f'{{"notice":"{"long " * 100}"}}\n' in shown.getvalue()
+    terminal.notice("Afterwards.", json=False)
+    assert shown.getvalue().endswith("\nAfterwards.\n") or shown.getvalue().endswith("\x1b[2KAfterwards.\n")
+
+
 def test_a_line_to_paste_is_one_line_however_narrow_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=20)
     monkeypatch.setattr(terminal, "out", lambda: console)
     with console.capture() as captured:
         terminal.say(Text("curl -s " + "'http://127.0.0.1/a b' " * 5), wrap=False)
     assert captured.get().count("\n") == 1
+
+
+def test_a_standard_input_that_is_closed_is_said(run: Command, sqlite_url: str) -> None:
+    told = run("post", "-", "--database", sqlite_url, stdin=None)
+    assert (told.code, told.err) == (2, "Error: There is no standard input to read: it is closed.\n")
 
 
 # --- replay

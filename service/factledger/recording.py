@@ -218,10 +218,7 @@ class Recorder:
             raise batch_too_large()
         mark = before.mark()
         try:
-            results = [
-                self._accept_one(draft, request, f"/{index}" if request.pointers else "", index)
-                for index, draft in enumerate(request.drafts)
-            ]
+            results = [self._accept_one(draft, request, mark, index) for index, draft in enumerate(request.drafts)]
             self._check_context(mark, pointers=request.pointers)
         except LedgerError:
             declared = len(before.context) > mark.context
@@ -232,27 +229,21 @@ class Recorder:
             raise
         return Receipt(results, before.size)
 
-    def _accept_one(self, draft: Draft, request: Request, pointer: str, index: int) -> Result:
+    def _accept_one(self, draft: Draft, request: Request, mark: _Mark, index: int) -> Result:
         try:
-            return self._stage(draft, request.recorded_by, request.tallies.get(index, NO_EVENTS))
+            return self._stage(draft, request.recorded_by, mark, request.tallies.get(index, NO_EVENTS))
         except LedgerError as refusal:
-            if pointer:
-                raise refusal.at(pointer) from None
+            if request.pointers:
+                raise refusal.at(f"/{index}") from None
             raise
 
-    def _stage(self, draft: Draft, recorded_by: str, begun: Tally) -> Result:
+    def _stage(self, draft: Draft, recorded_by: str, mark: _Mark, begun: Tally) -> Result:
         staged = self._staged
         key = (draft.source, draft.id)
         known = staged.by_key.get(key) or self._stored.get(key)
         if known is not None:
             if not _same_content(draft, known):
-                raise LedgerError(
-                    Category.CONFLICT,
-                    "id-reused",
-                    f"This source has already recorded other content under this id, at position {known.position}. "
-                    "An event never changes: post a correction under a new id.",
-                    errors=[Fault("/id", "is taken by other content of the same source")],
-                )
+                raise _id_reused(known.position if known.position < mark.size else None)
             return Result(False, known.position, draft.source, draft.id, known.recorded_at)
         if draft.type == events.ERASURE:
             raise LedgerError(
@@ -381,11 +372,11 @@ class Recorder:
         staged = self._staged
         if not any(map(_may_conflict, staged.context[mark.context :])):
             return
-        if _conflict(self._context()) is None:
+        if _conflict(self._context(), mark.size) is None:
             return
         # Find the first event of the request that makes it so, for the pointer.
         for count in range(mark.context + 1, len(staged.context) + 1):
-            refusal = _conflict(self._context_of(count))
+            refusal = _conflict(self._context_of(count), mark.size)
             if refusal is not None:
                 index = staged.context[count - 1].position - mark.size
                 raise refusal.at(f"/{index}") if pointers else refusal
@@ -414,18 +405,38 @@ def batch_too_large(instead: str = "send more as application/x-ndjson") -> Ledge
     )
 
 
-def _conflict(context: Context) -> LedgerError | None:
-    """Return why a context may not come about, or None."""
+def _id_reused(position: int | None) -> LedgerError:
+    """Return the refusal of other content under a known id: recorded at a position, or else in the same request."""
+    if position is None:
+        detail = "Another event of this request has the same source and id, and other content. Give each its own id."
+    else:
+        detail = (
+            f"This source has already recorded other content under this id, at position {position}. "
+            "An event never changes: post a correction under a new id."
+        )
+    return LedgerError(
+        Category.CONFLICT, "id-reused", detail, errors=[Fault("/id", "is taken by other content of the same source")]
+    )
+
+
+def _conflict(context: Context, size: int) -> LedgerError | None:
+    """Return why a context may not come about, or None; `size` is where the request begins that brings it about."""
     conflicts = context.clusters.conflicts()
     if conflicts:
-        positions = ", ".join(str(judgement.position) for judgement in conflicts[:10])
-        return LedgerError(
-            Category.CONFLICT,
-            "identity-conflict",
-            "The result would join entities that are judged different. Retract one side first: "
-            f"the `different` judgements are at positions {positions}.",
-            errors=[Fault("", f"contradicts the `different` judgements at positions {positions}")],
+        recorded = [str(judgement.position) for judgement in conflicts if judgement.position < size]
+        detail = (
+            "The result would hold entities different that are judged the same, directly or through others. Retract "
+            "one of those `same` judgements first."
         )
+        fault = "is contradicted by `same` judgements"
+        if recorded:
+            positions = ", ".join(recorded[:10])
+            detail = (
+                "The result would join entities that are judged different. Retract one side first: "
+                f"the `different` judgements are at positions {positions}."
+            )
+            fault = f"contradicts the `different` judgements at positions {positions}"
+        return LedgerError(Category.CONFLICT, "identity-conflict", detail, errors=[Fault("", fault)])
     if context.relay_cycle() is not None:
         return LedgerError(
             Category.CONFLICT,

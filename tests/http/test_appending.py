@@ -120,6 +120,15 @@ def test_other_content_under_an_id_is_409(client: TestClient, other: Event) -> N
     assert size(client) == 1
 
 
+def test_an_id_that_a_batch_gives_twice_is_not_said_to_be_recorded(client: TestClient) -> None:
+    refused = problem(post(client, [assertion("1"), assertion("1", value=9)]), 409, "id-reused")
+    assert refused["errors"][0]["pointer"] == "/1/id"
+    assert "position" not in refused["detail"]
+    assert size(client) == 0
+    post(client, assertion("1"))
+    assert "at position 0" in problem(post(client, [assertion("1", value=9)]), 409, "id-reused")["detail"]
+
+
 def test_sources_have_ids_of_their_own(client: TestClient) -> None:
     post(client, {**assertion("1"), "source": "a"})
     assert post(client, {**assertion("1", value=2), "source": "b"}).status_code == 201
@@ -157,6 +166,18 @@ def test_a_conflict_of_identities_is_409(client: TestClient) -> None:
     problem(
         post(client, event("2", "identity", {"entities": ["a", "b"], "judgement": "same"})), 409, "identity-conflict"
     )
+
+
+def test_a_conflict_names_no_position_that_is_not_recorded(client: TestClient) -> None:
+    post(client, event("1", "identity", {"entities": ["a", "b"], "judgement": "same"}))
+    refused = problem(
+        post(client, event("2", "identity", {"entities": ["a", "b"], "judgement": "different"})),
+        409,
+        "identity-conflict",
+    )
+    assert "position" not in refused["detail"]
+    assert "`same`" in refused["detail"]
+    assert size(client) == 1
 
 
 def test_a_cycle_of_relays_is_409(client: TestClient) -> None:

@@ -137,6 +137,8 @@ def _unreadable(why: str) -> LedgerError:
 
 def _size_of(name: str) -> int | None:
     if name == "-":
+        if sys.stdin is None:
+            raise LedgerError(Category.INVALID, "file-unreadable", "There is no standard input to read: it is closed.")
         return None
     path = Path(name)
     try:

@@ -41,8 +41,8 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """Return standard error, likewise."""
-    return _console(sys.stderr)
+    """Return standard error, likewise; what is printed while a bar moves there stands above it."""
+    return _console(sys.stderr) if _bar is None else _bar.console
 
 
 def _console(file: Any) -> Console:
@@ -94,7 +94,7 @@ def report(refusal: LedgerError, *, json: bool, place: str = "") -> None:
     """Write a refusal to standard error: as a problem object, or as one sentence and what it points at."""
     if json:
         more = {"at": place} if place else {}
-        sys.stderr.write(orjson.dumps(problem(refusal, **more)).decode() + "\n")
+        _write_object(problem(refusal, **more))
         return
     console = err()
     pointed = [fault for fault in refusal.errors if fault.detail not in refusal.detail]
@@ -109,20 +109,31 @@ def report(refusal: LedgerError, *, json: bool, place: str = "") -> None:
         console.print(Text.assemble("  ", (shown(fault.pointer), "bold"), f" {shown(fault.detail)}"))
 
 
+def _write_object(what: dict[str, Any]) -> None:
+    """Write one JSON text to standard error, on one line however narrow the terminal."""
+    line = orjson.dumps(what).decode()
+    if _bar is None:
+        sys.stderr.write(line + "\n")
+    else:
+        _bar.console.print(line, soft_wrap=True)
+
+
 def notice(text: str, *, json: bool) -> None:
     """Write to standard error what is no refusal: a sentence, or an object with it."""
     if json:
-        sys.stderr.write(orjson.dumps({"notice": text}).decode() + "\n")
+        _write_object({"notice": text})
     else:
         err().print(shown(text))
 
 
 Update = Callable[[int, int | None, int], None]
+_bar: Progress | None = None  # the one that moves now
 
 
 @contextmanager
 def progress(title: str, unit: str) -> Iterator[Update]:
     """Yield `update(done, total, count)`; on a terminal it moves a bar with the rate of `count` and the time left."""
+    global _bar
     console = err()
     bar = Progress(
         TextColumn("{task.description}"),
@@ -142,4 +153,8 @@ def progress(title: str, unit: str) -> Iterator[Update]:
             rate = f"{count / elapsed:,.0f} {unit}/s" if elapsed > 0.2 else ""
             bar.update(task, completed=done, total=total, rate=rate)
 
-        yield update
+        _bar = bar
+        try:
+            yield update
+        finally:
+            _bar = None

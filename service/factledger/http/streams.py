@@ -295,7 +295,8 @@ class StreamedAppend(Response):
         part = await sent.get()
         if part is None:
             return False
-        unread.write(self._answers(part.numbers, part.read, await part.outcomes))
+        # Shielded: if the client goes, what was given to the appender is recorded, for those after it may be too.
+        unread.write(self._answers(part.numbers, part.read, await asyncio.shield(part.outcomes)))
         del part  # before the client is waited for
         await unread.room()
         return True
