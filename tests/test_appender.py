@@ -179,6 +179,29 @@ def test_a_database_that_is_away_fails_the_whole_group_once(appender: Appender, 
     assert isinstance(appender.submit(ledger, request("e0")), Receipt)
 
 
+def test_what_follows_what_the_database_could_not_take_is_not_recorded(
+    appender: Appender, ledger: Ledger, spy: Spy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a bulk retraction would match nothing, and what it was for would come after it when it is sent again."""
+    monkeypatch.setattr(module, "GROUP_SUBMISSIONS", 1)
+    away = LedgerError(Category.UNAVAILABLE, "database-unavailable", "gone", retry_after=1)
+
+    def fail(ids: list[str]) -> None:
+        if "e0" in ids:
+            raise away
+
+    spy.fail = fail
+    hold(appender, ledger, spy)
+    first = appender.enqueue(ledger, [request("e0")])
+    second = appender.enqueue(ledger, [request("e1"), request("e2")], first)
+    third = appender.enqueue(ledger, [request("e3")], second)
+    apart = appender.enqueue(ledger, [request("e4")])
+    going_on = appender.enqueue(ledger, [request("e5")], apart)
+    spy.may_go_on.set()
+    assert [future.result(30) for future in (first, second, third)] == [[away], [away, away], [away]]
+    assert [isinstance(future.result(30)[0], Receipt) for future in (apart, going_on)] == [True, True]
+
+
 def test_a_database_that_goes_away_amid_a_retry_is_asked_no_more(appender: Appender, ledger: Ledger, spy: Spy) -> None:
     def fail(ids: list[str]) -> None:
         if len(ids) > 1:

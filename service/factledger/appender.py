@@ -34,7 +34,14 @@ class _Submission:
 
     ledger: Ledger
     requests: Sequence[Request]
+    after: Future[list[Outcome]] | None = None  # what must not have failed as a whole
     future: Future[list[Outcome]] = field(default_factory=Future)
+
+    def broken_by(self) -> LedgerError | None:
+        """Return why what this follows could not be stored, if it could not: then this may not be either."""
+        before = self.after.result() if self.after is not None and not self.after.cancelled() else ()
+        failed = (o for o in before if isinstance(o, LedgerError) and o.category is Category.UNAVAILABLE)
+        return next(failed, None)
 
     @property
     def event_count(self) -> int:
@@ -63,15 +70,18 @@ class Appender:
         self._writer = Thread(target=self._run, name="appender", daemon=True)
         self._writer.start()
 
-    def enqueue(self, ledger: Ledger, requests: Sequence[Request]) -> Future[list[Outcome]]:
+    def enqueue(
+        self, ledger: Ledger, requests: Sequence[Request], after: Future[list[Outcome]] | None = None
+    ) -> Future[list[Outcome]]:
         """Return at once with the outcomes to come, one a request, in their order.
 
-        A future that is cancelled before its turn comes is not recorded.
+        A future that is cancelled before its turn comes is not recorded; nor is anything `after` a submission that
+        the database could not take, so that what depends on it never stands without it.
 
         Raises:
             LedgerError: `queue-full`, `shutting-down`; nothing is recorded then.
         """
-        submission = _Submission(ledger, requests)
+        submission = _Submission(ledger, requests, after)
         size = submission.byte_count
         with self._changed:
             if self._closed:
@@ -163,8 +173,17 @@ class Appender:
 
 def _record(submissions: Sequence[_Submission]) -> None:
     """Record submissions to one ledger in one transaction, and answer each."""
-    outcomes = iter(_append(submissions[0].ledger, [r for s in submissions for r in s.requests]))
+    within = {id(submission.future) for submission in submissions}  # fail together, if they do
+    whole = []
     for submission in submissions:
+        broken = None if id(submission.after) in within else submission.broken_by()
+        if broken is None:
+            whole.append(submission)
+        else:
+            submission.future.set_result([broken] * len(submission.requests))
+            within.discard(id(submission.future))
+    outcomes = iter(_append(submissions[0].ledger, [r for s in whole for r in s.requests]) if whole else ())
+    for submission in whole:
         submission.future.set_result([next(outcomes) for _ in submission.requests])
 
 

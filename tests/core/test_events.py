@@ -147,7 +147,7 @@ FIELDS: dict[str, dict[str, Examples]] = {
         "targets": REFS,
         "where": ([{"source": "s"}], [None, [], "x", 0]),
         "where/source": ID,
-        "where/source_prefix": text(256),
+        "where/source_prefix": text(256, 1),
         "where/outlet": ID,
         "where/document_uri": (["x"], ["", "u" * 2049, *NOT_TEXT]),
         "where/run": text(256),

@@ -82,11 +82,13 @@ def _predicate(value: Any) -> Found:
     return NOTHING if facts.is_predicate(value) else wrong("must match [a-z][a-z0-9_]{0,63}")
 
 
-def _text(limit: int) -> Check:
+def _text(limit: int, least: int = 0) -> Check:
+    length = f"{least} to {limit}" if least else f"at most {limit}"
+
     def check(value: Any) -> Found:
-        if isinstance(value, str) and len(value) <= limit:
+        if isinstance(value, str) and least <= len(value) <= limit:
             return NOTHING
-        return wrong(f"must be a string of at most {limit} characters")
+        return wrong(f"must be a string of {length} characters")
 
     return check
 
@@ -252,7 +254,7 @@ _PROVENANCE = _Shape(
 _WHERE = _Shape(
     {
         "source": _id,
-        "source_prefix": _text(facts.ID_LENGTH),
+        "source_prefix": _text(facts.ID_LENGTH, least=1),  # every source begins with nothing
         "outlet": _id,
         "document_uri": _uri,
         "run": _text(256),

@@ -17,6 +17,7 @@ from factledger.ledger import Ledger
 from factledger.recording import Request
 
 _Waiting = asyncio.Future[list[Outcome]]
+_Doing = Future[list[Outcome]]
 
 
 class Writer:
@@ -34,9 +35,18 @@ class Writer:
         Raises:
             LedgerError: `queue-full`, `shutting-down`; nothing is recorded then.
         """
+        return self._await(self._appender.enqueue(ledger, requests))
+
+    def enqueue_after(
+        self, last: _Doing | None, ledger: Ledger, requests: Sequence[Request]
+    ) -> tuple[_Waiting, _Doing]:
+        """Do as `enqueue`, but record nothing if the database could not take the last; return what to name as last."""
+        doing = self._appender.enqueue(ledger, requests, last)
+        return self._await(doing), doing
+
+    def _await(self, doing: _Doing) -> _Waiting:
         loop = asyncio.get_running_loop()
         waiting: _Waiting = loop.create_future()
-        doing = self._appender.enqueue(ledger, requests)
         waiting.add_done_callback(lambda told: doing.cancel() if told.cancelled() else None)
         doing.add_done_callback(lambda done: self._hand_over(loop, waiting, done))
         return waiting

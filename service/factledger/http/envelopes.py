@@ -159,7 +159,7 @@ class Where(_Shape):
     """Which assertions a bulk retraction takes back: all given criteria must match."""
 
     source: Id | None = None
-    source_prefix: Text256 | None = None
+    source_prefix: Annotated[Text256, Field(min_length=1)] | None = None
     outlet: Id | None = None
     document_uri: Uri | None = None
     run: Text256 | None = None

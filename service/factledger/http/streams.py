@@ -10,6 +10,7 @@ import asyncio
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import anyio
@@ -191,6 +192,7 @@ class StreamedAppend(Response):
         """Take where the events go."""
         self._writer, self._ledger, self._recorded_by = writer, ledger, recorded_by
         self._counts: Counter[str] = Counter()
+        self._last: Future[list[Outcome]] | None = None  # given to the appender
         self.status_code = 200
         self.background = None
         self.init_headers({"Cache-Control": "no-store"})
@@ -265,7 +267,8 @@ class StreamedAppend(Response):
             return told
         while True:
             try:
-                return self._writer.enqueue(self._ledger, requests)
+                waiting, self._last = self._writer.enqueue_after(self._last, self._ledger, requests)
+                return waiting
             except LedgerError as refusal:
                 if refusal.category is not Category.BUSY:
                     told.set_result([refusal] * len(requests))
