@@ -8,11 +8,11 @@ from typing import Any
 
 from factledger.core import events, times
 from factledger.core.context import Context, ContextEvent
+from factledger.core.entries import Entry, assertion_of
 from factledger.core.evidence import Assertion
 from factledger.core.facts import value_key
 from factledger.ledger import Ledger
 from factledger.recording import Receipt, Request
-from factledger.store.projections import Entry, assertion_of
 
 Event = dict[str, Any]
 

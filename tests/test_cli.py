@@ -17,6 +17,7 @@ from rich.text import Text
 
 from factledger.cli import commands, posting, reach, tables, terminal
 from factledger.core.errors import Category, LedgerError
+from factledger.verifier import VerifierKey
 from tests.running import Command, Event, assertion, lines, written
 
 NOBODY = "http://127.0.0.1:1"  # where no server can be
@@ -676,6 +677,38 @@ def test_verify_says_what_is_right_and_what_is_wrong(run: Command, tmp_path: Pat
     assert run("verify", "--database", url, "--ledger", "none").code == 3
     nonsense = written(tmp_path / "nonsense", b"nonsense\n")
     assert run("verify", "--database", url, "--checkpoint", nonsense).code == 7
+
+
+def test_a_receipt_is_verified_without_the_ledger(
+    run: Command, at: tuple[str, str], sqlite_url: str, tmp_path: Path
+) -> None:
+    key = run("init", "--database", sqlite_url, "--json").json  # makes the key
+    file = written(tmp_path / "some.jsonl", lines(*(assertion(number) for number in range(5))))
+    assert run("post", file, "--database", sqlite_url).code == 0
+    vkey = run("signing-key", "--database", sqlite_url, "--json").json["verifier_key"]
+    told = run("receipt", "person:a", "location", "--valid-at", "2021-09-10", *at)
+    assert told.code == 0
+    kept = written(tmp_path / "receipt.json", told.out.encode())
+    Path(key["signing_key"]).unlink()
+    (tmp_path / "ledger.db").rename(tmp_path / "gone.db")
+    good = run("verify", "--receipt", kept, "--key", vkey, "--json")
+    assert (good.code, good.json["verified"], good.json["event_count"], good.json["size"]) == (0, True, 5, 5)
+    assert good.json["belief"] == told.json["belief"]
+    shown = run("verify", "--receipt", kept, "--key", vkey).out
+    assert "The belief is what these events say.\n" in shown
+    assert "give the one that you trust with --key" in run("verify", "--receipt", kept).out
+
+    forged = written(tmp_path / "forged.json", told.out.replace('"a3"', '"a9"').encode())
+    bad = run("verify", "--receipt", forged, "--key", vkey, "--json")
+    assert (bad.code, bad.out, bad.problems[0]["code"]) == (7, "", "receipt-unproven")
+    assert bad.problems[0]["errors"][0]["pointer"] == "/events/3"
+    assert "/events/3 is not proven" in run("verify", "--receipt", forged).err
+    assert run("verify", "--receipt", kept, "--key", VerifierKey("main", bytes(32))).code == 7
+    assert run("verify", "--receipt", written(tmp_path / "none", b"")).code == 7
+    assert run("verify", "--receipt", tmp_path / "nowhere").code == 2
+    assert run("verify", "--receipt", kept, "--key", "no key").code == 2
+    assert run("verify", "--receipt", kept, *at).code == 2
+    assert run("verify", "--receipt", kept, "--checkpoint", kept).code == 2
 
 
 def test_verify_changes_nothing(run: Command, tmp_path: Path) -> None:

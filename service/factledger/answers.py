@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import quote, urlencode
 
 import orjson
 
-from factledger.comparing import Difference, Held, Survival
 from factledger.core import events, facts, times
-from factledger.core.belief import Belief, ValueBelief
+from factledger.core.belief import Belief, Coordinates, SlotBelief, ValueBelief
 from factledger.core.context import Policy
 from factledger.core.errors import Category, Fault, LedgerError
-from factledger.core.evidence import PLACES, STRENGTHS, Evidence, Rules
+from factledger.core.evidence import PLACES, STRENGTHS, Evidence
 from factledger.core.timeline import Segment
 from factledger.core.weighing import stance_score
-from factledger.history import Change
-from factledger.previewing import Preview
-from factledger.reading import Coordinates, Question, SlotBelief
-from factledger.recording import Result
-from factledger.store.log import Recorded
-from factledger.store.lookups import Slot
+
+if TYPE_CHECKING:  # types alone: whoever holds a belief against its receipt does without the database's library
+    from factledger.comparing import Difference, Held, Survival
+    from factledger.history import Change
+    from factledger.previewing import Preview
+    from factledger.reading import Question
+    from factledger.recording import Result
+    from factledger.store.log import Recorded
+    from factledger.store.lookups import Slot
 
 Json = dict[str, Any]
 SHOWN = 20  # events named beside a difference, or on each side of a survival
@@ -288,12 +290,13 @@ def policy(stated: Policy, method: str) -> Json:
 
 def event(recorded: Recorded, *, in_force: bool) -> Json:
     """Return a recorded event as a CloudEvent with the ledger's extension attributes."""
-    return {
-        **recorded.attributes(),
-        "datasalt": base64_text(recorded.salt),
-        "inforce": in_force,
-        "data": recorded.content(),
-    }
+    return {**sealed_event(recorded, content=True), "inforce": in_force}
+
+
+def sealed_event(recorded: Recorded, *, content: bool) -> Json:
+    """Return a recorded event as its proof is about it; without its content, the proof still holds."""
+    revealed = {"datasalt": base64_text(recorded.salt), "data": recorded.content()} if content else {}
+    return {**recorded.attributes(), **revealed}
 
 
 def base64_text(raw: bytes) -> str:
@@ -301,18 +304,56 @@ def base64_text(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
-class Explanation:
-    """The answer to `why`: every piece of evidence in its role, with what it weighs and what displaced it."""
+def explained(believed: SlotBelief) -> set[int]:
+    """Return the positions of all events that an explanation shows."""
+    return {e.position for e in believed.slot.everything()} | set(believed.removed_by.values())
 
-    def __init__(self, believed: SlotBelief, recorded: Mapping[int, Recorded], rules: Rules) -> None:
-        """Take a slot's belief and the recorded events that it names."""
-        self._believed, self._recorded, self._rules = believed, recorded, rules
 
-    @staticmethod
-    def positions(believed: SlotBelief) -> set[int]:
-        """Return the positions of all events that an explanation shows."""
-        slot = believed.slot
-        return {e.position for e in slot.everything()} | set(believed.removed_by.values())
+class Event(Protocol):
+    """What an explanation shows of a recorded event."""
+
+    @property
+    def type(self) -> str:
+        """Return its type."""
+
+    @property
+    def source(self) -> str:
+        """Return who posted it."""
+
+    @property
+    def id(self) -> str:
+        """Return by what name."""
+
+    def content(self) -> Json:
+        """Return its data."""
+
+
+def explanation(
+    entity: str,
+    canonical: str,
+    at: Coordinates,
+    believed: SlotBelief,
+    recorded: Mapping[int, Event],
+    stated: Policy,
+) -> Json:
+    """Return the answer to `why`, given the events at the positions that are `explained`; `at` has a `valid_at`."""
+    assert at.valid_at is not None
+    return {
+        "entity": entity,
+        "canonical": canonical,
+        "predicate": believed.predicate,
+        "coordinates": coordinates(at),
+        "permalink": permalink(at, entity_path(entity, "/why"), {"predicate": believed.predicate}),
+        **_Explanation(believed, recorded).render(at.valid_at),
+        "policy": policy(stated, at.method),
+    }
+
+
+class _Explanation:
+    """Every piece of evidence in its role, with what it weighs and what displaced it."""
+
+    def __init__(self, believed: SlotBelief, recorded: Mapping[int, Event]) -> None:
+        self._believed, self._recorded, self._rules = believed, recorded, believed.slot.rules
 
     def render(self, valid_at: int) -> Json:
         """Return status, sentence, values with evidence for and against, and what does not count and why."""

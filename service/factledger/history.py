@@ -7,8 +7,10 @@ compared over all of valid time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import merge
+from typing import NamedTuple
 
 from factledger.comparing import Held, Piece, differences, pieces
 from factledger.core import facts
@@ -75,11 +77,42 @@ def changes(
     return Page(found, None)
 
 
+def bearing(snapshot: Snapshot, members: Sequence[str], predicate: str) -> set[int]:
+    """Return the positions of all events from which the belief in a cluster's slot can be worked out again.
+
+    What was said in it, what reaches that and takes it back, the context that it is weighed in, and the events that
+    first named whoever is judged to be the same: that decides by which id a cluster goes.
+    """
+    at, contexts = snapshot.coordinates, snapshot.contexts
+    size = max(at.size, at.identity_at_size)
+    said = _own(snapshot, members, predicate)
+    context = contexts.touching(set(members), predicate, said.agents, said.entities, size, corrected=said.corrected)
+    wanted = said.positions.union(context)
+    judged = {entity for event in contexts.judgements(wanted) for entity in event.data["entities"]}
+    return wanted | {contexts.first_named[entity][0] for entity in judged}
+
+
 def _positions(snapshot: Snapshot, subjects: set[str], predicate: str, from_size: int) -> list[int]:
     """Return the positions that may change a slot, rising, each once."""
+    said = _own(snapshot, sorted(subjects), predicate)
+    context = snapshot.context_positions(subjects, predicate, said.agents, said.entities, corrected=said.corrected)
+    own = said.positions.union(context)
+    return sorted(position for position in own if from_size <= position < snapshot.size)
+
+
+class _Own(NamedTuple):
+    """What the assertions in a slot, and what takes them back, name."""
+
+    positions: set[int]
+    agents: set[str]
+    entities: set[str]
+    corrected: bool
+
+
+def _own(snapshot: Snapshot, subjects: Sequence[str], predicate: str) -> _Own:
     own, agents, entities = set[int](), set[str](), set[str]()
     corrected = False
-    for state in snapshot.states(sorted(subjects))[predicate]:
+    for state in snapshot.states(subjects).get(predicate, ()):
         for row in snapshot.rows(state):
             own.add(row.position)
             agents.update((row.speaker, row.outlet, row.source))
@@ -88,8 +121,7 @@ def _positions(snapshot: Snapshot, subjects: set[str], predicate: str, from_size
         reached = snapshot.lookups.touched(state.subject, predicate, snapshot.size)
         corrected = corrected or bool(reached)
         own.update(reached)
-    own.update(snapshot.context_positions(subjects, predicate, agents, entities, corrected=corrected))
-    return sorted(position for position in own if from_size <= position < snapshot.size)
+    return _Own(own, agents, entities, corrected)
 
 
 def _pieces(snapshot: Snapshot, entity: str, predicate: str, size: int) -> list[Piece]:

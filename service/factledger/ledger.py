@@ -17,25 +17,28 @@ from typing import Any
 import orjson
 
 from factledger import answers, history
-from factledger.answers import Explanation, Json
+from factledger.answers import Json
 from factledger.comparing import FIRST, compare
 from factledger.core import events, times
 from factledger.core.context import ContextLog
+from factledger.core.entries import Entry
 from factledger.core.errors import Category, LedgerError
 from factledger.core.timeline import Segment, segments
 from factledger.previewing import CACHED, Supposed, preview
-from factledger.proving import Proofs
+from factledger.proving import Proofs, no_checkpoint
 from factledger.reading import Caches, Question, Snapshot, within
 from factledger.recording import Receipt, Recorder, Request, Sources, tallied
 from factledger.sealing import Sealer
 from factledger.store import log, projections, tree
 from factledger.store.engines import Connection, Database
 from factledger.store.lookups import Lookups, Memo
-from factledger.store.projections import Entry, Known, Projection, target_of
+from factledger.store.projections import Known, Projection, target_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _CHUNK = 5_000  # events projected in one go by a rebuild
 _PAGE = 1_000  # subjects listed in one go
+SIGNED_WITHIN = 2.0  # seconds in which a checkpoint that is due has surely come
+_LOOK = 0.05  # seconds between two looks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,21 +364,62 @@ class Ledger:
         """
         with self.snapshot(question, min_size) as snapshot:
             canonical, _, found = snapshot.believe(entity, predicate)
-            pinned, rules = snapshot.coordinates, snapshot.rules(predicate)
-            recorded = log.at_positions(snapshot.connection, self.name, Explanation.positions(found))
-            shown = Explanation(found, recorded, rules).render(snapshot.instant)
-            stated = answers.policy(snapshot.context.policy, pinned.method)
-        link = answers.permalink(pinned, answers.entity_path(entity, "/why"), {"predicate": predicate})
-        body = {
-            "entity": entity,
-            "canonical": canonical,
-            "predicate": predicate,
-            "coordinates": answers.coordinates(pinned),
-            "permalink": link,
-            **shown,
-            "policy": stated,
-        }
-        return Answer(orjson.dumps(body), link, pinned.size)
+            recorded = log.at_positions(snapshot.connection, self.name, answers.explained(found))
+            policy, pinned = snapshot.context.policy, snapshot.coordinates
+            body = answers.explanation(entity, canonical, pinned, found, recorded, policy)
+        return Answer(orjson.dumps(body), body["permalink"], pinned.size)
+
+    def receipt(
+        self,
+        entity: str,
+        predicate: str,
+        question: Question,
+        min_size: int | None = None,
+        patience: float = SIGNED_WITHIN,
+    ) -> Answer:
+        """Return why a slot is believed as it is, with the events that this rests on and proofs of each.
+
+        Everything is proven against one checkpoint. If none covers the coordinates yet, it is waited for, at most
+        `patience` seconds; where nobody signs in the background, it is signed here. What `receipts.verify` takes.
+
+        Raises:
+            LedgerError: `checkpoint-not-found`, `checkpoint-behind`, `log-corrupt`; as `entity`.
+        """
+        with self.snapshot(question, min_size) as snapshot:
+            snapshot.members(entity)
+            at = snapshot.coordinates
+        self._await_checkpoint(max(at.size, at.identity_at_size), patience)
+        asked = replace(
+            question, valid_at=at.valid_at, known_at=None, at_size=at.size, identity_at_size=at.identity_at_size
+        )
+        with self.snapshot(asked) as snapshot:
+            body = self.proofs.receipt(snapshot, entity, predicate)
+        return Answer(orjson.dumps(body), None, at.size)
+
+    def _await_checkpoint(self, size: int, patience: float) -> None:
+        """Return once a checkpoint covers a size."""
+        signed, sealer = self.proofs.signed_size(), self._sealer
+        signs = sealer is not None and sealer.keeper.has_key
+        if (signed is None or signed < size) and signs and sealer is not None and not sealer.is_running:
+            sealer.seal(self.name)
+            signed = self.proofs.signed_size()
+        if signed is None and not signs:
+            raise no_checkpoint()
+        attempts = round(patience / _LOOK)
+        while signed is None or signed < size:
+            if attempts <= 0:
+                raise LedgerError(
+                    Category.UNAVAILABLE,
+                    "checkpoint-behind",
+                    f"No checkpoint covers {size} events yet; try again, or ask as of an earlier size."
+                    if signs
+                    else f"No checkpoint covers {size} events, and there is no key here to sign one; `factledger "
+                    "signing-key` says more.",
+                    retry_after=1,
+                )
+            attempts -= 1
+            self._wait(_LOOK)
+            signed = self.proofs.signed_size()
 
     def history(
         self,

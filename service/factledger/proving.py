@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from typing import Any
 
+from factledger import answers, history, receipts
 from factledger.answers import base64_text
 from factledger.core import merkle
 from factledger.core.errors import Category, Fault, LedgerError
+from factledger.reading import Snapshot
 from factledger.store import log, tree
 from factledger.store.engines import Database
 from factledger.store.tree import Tree
+from factledger.verifier import Checkpoint, VerifierKey
 
 
 class Proofs:
@@ -29,13 +33,61 @@ class Proofs:
         with self._database.reading() as connection:
             published = tree.published(connection, self._name)
         if published is None:
-            raise LedgerError(
-                Category.NOT_FOUND,
-                "checkpoint-not-found",
-                "No checkpoint of this ledger has been signed: whoever serves it has no key; `factledger init` makes "
-                "one.",
-            )
+            raise no_checkpoint()
         return published.note
+
+    def signed_size(self) -> int | None:
+        """Return how many events the last checkpoint covers; None if none was signed yet.
+
+        Raises:
+            LedgerError: `log-corrupt` if it is not as it was signed.
+        """
+        with self._database.reading() as connection:
+            published = tree.published(connection, self._name)
+        return None if published is None else self._opened(published)[1].size
+
+    def receipt(self, snapshot: Snapshot, entity: str, predicate: str) -> dict[str, Any]:
+        """Return a receipt of the belief in one slot, which a checkpoint covers: what `receipts.verify` takes.
+
+        Raises:
+            LedgerError: `entity-not-found`; `checkpoint-not-found`; `log-corrupt` if the log is not what was signed.
+        """
+        connection, name, at = snapshot.connection, self._name, snapshot.coordinates
+        published = tree.published(connection, name)
+        if published is None:
+            raise no_checkpoint()
+        key, checkpoint = self._opened(published)
+        canonical, members, found = snapshot.believe(entity, predicate)
+        wanted = history.bearing(snapshot, members, predicate)
+        last = {at.size - 1} if at.size else set()
+        recorded = log.at_positions(connection, name, wanted | last)
+        belief = answers.explanation(entity, canonical, at, found, recorded, snapshot.context.policy)
+        read = Tree(connection, name, checkpoint.size)
+        if read.root(checkpoint.size) != checkpoint.root:
+            raise _not_as_signed(name)
+        return {
+            "type": receipts.TYPE,
+            "ledger": name,
+            "verifier_key": str(key),
+            "checkpoint": published.note.decode(),
+            "belief": belief,
+            "events": [
+                {
+                    # The last event may be there for its time alone, and then its content is nobody's business.
+                    "event": answers.sealed_event(recorded[position], content=position in wanted),
+                    "hashes": [base64_text(h) for h in merkle.inclusion_proof(read.node, position, checkpoint.size)],
+                }
+                for position in sorted(recorded)
+            ],
+        }
+
+    def _opened(self, published: tree.Published) -> tuple[VerifierKey, Checkpoint]:
+        """Return a checkpoint, and the newest key that has signed it."""
+        for text in published.verifier_keys:
+            with suppress(ValueError):
+                key = VerifierKey.parse(text)
+                return key, Checkpoint.open(published.note, [key], self._name)
+        raise _not_as_signed(self._name)
 
     def inclusion(self, position: int, size: int | None = None) -> dict[str, Any]:
         """Return the proof that an event is in the log of that size, by default the present one.
@@ -100,6 +152,23 @@ class Proofs:
         if size is not None and size > head.size:
             raise _out_of_range(name, head.size)
         return Tree(connection, self._name, head.size if size is None else size)
+
+
+def no_checkpoint() -> LedgerError:
+    """Return the refusal of what needs a checkpoint where none was signed."""
+    return LedgerError(
+        Category.NOT_FOUND,
+        "checkpoint-not-found",
+        "No checkpoint of this ledger has been signed: whoever serves it has no key; `factledger init` makes one.",
+    )
+
+
+def _not_as_signed(name: str) -> LedgerError:
+    return LedgerError(
+        Category.CORRUPT,
+        "log-corrupt",
+        f"The events of {name} are not those that its checkpoint was signed for; `factledger verify` says more.",
+    )
 
 
 def _out_of_range(name: str, size: int) -> LedgerError:

@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from cachetools import LRUCache
 
 from factledger.core import events, evidence, facts
-from factledger.core.belief import Belief, believe
-from factledger.core.context import ContextEvent, ContextLog, Posted
+from factledger.core.belief import Coordinates, SlotBelief, believe
+from factledger.core.context import ContextEvent, ContextLog, Posted, Said, removals
 from factledger.core.errors import Category, Fault, LedgerError
 from factledger.core.evidence import Assertion, Rules
 from factledger.store import log
@@ -42,25 +42,6 @@ class Question:
     when: str = "possible"
 
 
-@dataclass(frozen=True, slots=True)
-class Coordinates:
-    """Read coordinates with everything pinned: the same coordinates have the same answer for ever."""
-
-    ledger: str
-    valid_at: int | None  # None where all of valid time is answered for
-    size: int
-    known_at: int | None  # when the last of those events was recorded
-    asserted_before: int | None
-    identity_at_size: int
-    method: str
-    when: str
-
-    @property
-    def weakest(self) -> int:
-        """Return the weakest strength that counts."""
-        return evidence.STRENGTHS.index(self.when)
-
-
 class Caches:
     """What is kept decoded, bounded by the number of assertions held: for a ledger and process, or for one answer."""
 
@@ -76,16 +57,6 @@ class Caches:
 
 def _weight(slot: evidence.Slot) -> int:
     return 1 + len(slot.evidence) + len(slot.muted) + len(slot.retracted)
-
-
-@dataclass(frozen=True, slots=True)
-class SlotBelief:
-    """A slot's belief with what `why` needs beside it."""
-
-    predicate: str
-    slot: evidence.Slot
-    belief: Belief
-    removed_by: Mapping[int, int]  # position not in force → position of what removed it
 
 
 class Snapshot:
@@ -306,7 +277,7 @@ class Snapshot:
 
         They need not be `looked_up` where no retraction or correction of single events has reached the slot.
         """
-        said = {row.position: _Said(as_posted(subject, predicate, row), row.asserted_at) for subject, row in rows}
+        said = {row.position: Said(as_posted(subject, predicate, row), row.asserted_at) for subject, row in rows}
         return self._removals(said, looked_up=looked_up)
 
     def in_force(self, recorded: Sequence[log.Recorded]) -> set[int]:
@@ -316,11 +287,11 @@ class Snapshot:
             if event.type == events.ASSERTION:
                 data = event.content()
                 asserted_at = events.asserted_at(data, event.attributes().get("time"), event.recorded_at)
-                said[event.position] = _Said(Posted.of(event.position, event.source, data), asserted_at)
+                said[event.position] = Said(Posted.of(event.position, event.source, data), asserted_at)
         gone = self.context.dead | self._removals(said, looked_up=True).keys()
         return {event.position for event in recorded} - gone
 
-    def _removals(self, said: Mapping[int, _Said], *, looked_up: bool) -> dict[int, int]:
+    def _removals(self, said: Mapping[int, Said], *, looked_up: bool) -> dict[int, int]:
         """Return, of these assertions, those not in force, each with the first position that removes it.
 
         Follows corrections of corrections through whatever slots they lie in, a query for each step away from
@@ -339,23 +310,8 @@ class Snapshot:
             for (subject, predicate), positions in further.items():
                 for position in positions:
                     row = self.lookups.assertions(subject, predicate, position, position + 1)[0]
-                    known[position] = _Said(as_posted(subject, predicate, row), row.asserted_at)
-        before, dead = self.coordinates.asserted_before, self.context.dead
-        bulk = self.context.bulk_retractions
-        standing: dict[int, bool] = {}
-        removed: dict[int, int] = {}
-        for position in sorted(known, reverse=True):
-            posted, asserted_at = known[position]
-            found = [
-                remover
-                for remover, corrects in removers.get(position, ())
-                if (standing[remover] if corrects else remover not in dead)
-            ]
-            if (rule := bulk.remover(posted)) is not None:
-                found.append(rule)
-            if found:
-                removed[position] = min(found)
-            standing[position] = not found and (before is None or asserted_at < before)
+                    known[position] = Said(as_posted(subject, predicate, row), row.asserted_at)
+        removed = removals(known, removers, self.context, self.coordinates.asserted_before)
         return {position: by for position, by in removed.items() if position in said}
 
     # --- belief
@@ -515,13 +471,6 @@ class Snapshot:
             rules.positions() if touched else rules.reaching(members, predicate),
         )
         return hashlib.sha256(repr(rests_on).encode()).hexdigest()
-
-
-class _Said(NamedTuple):
-    """What decides whether an assertion is in force: its posted ids, and when it was said."""
-
-    posted: Posted
-    asserted_at: int
 
 
 def as_posted(subject: str, predicate: str, row: Assertion) -> Posted:

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 from factledger.core import encoding, events, facts, times
 from factledger.core.context import Context, ContextEvent, ContextLog, Posted, Vocabulary, Where
+from factledger.core.entries import Entry, Target, context_event
 from factledger.core.errors import Category, Fault, LedgerError, invalid
 from factledger.core.events import Draft
 from factledger.store import log
 from factledger.store.engines import Connection
 from factledger.store.lookups import Lookups
-from factledger.store.projections import Entry, Known, Projection, Target, context_event, target_of
+from factledger.store.projections import Known, Projection, target_of
 
 MAX_BATCH = 10_000
 

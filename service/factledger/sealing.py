@@ -172,6 +172,11 @@ class Sealer:
         self._thread = Thread(target=self._run, name="sealer", daemon=True)
         self._thread.start()
 
+    @property
+    def is_running(self) -> bool:
+        """Tell whether it signs in the background."""
+        return self._thread is not None
+
     def close(self) -> None:
         """Seal what is waiting, and stop."""
         if self._thread is not None:

@@ -15,6 +15,7 @@ from factledger import answers
 from factledger.auditing import MOST, TROUBLE, Claim, Erasures, Leaves, Report, claim
 from factledger.core import encoding, events, facts, merkle, times
 from factledger.core.context import ContextLog
+from factledger.core.entries import Entry, Target, assertion_of, context_event
 from factledger.core.errors import LedgerError
 from factledger.core.merkle import Frontier
 from factledger.reading import Caches, Question, Snapshot
@@ -25,7 +26,7 @@ from factledger.store import log, schema, tree
 from factledger.store.auditing import Audit, readable
 from factledger.store.engines import Connection, Database
 from factledger.store.lookups import Lookups, Slot, packed
-from factledger.store.projections import Entry, Target, assertion_of, context_event, slots_reached, target_of
+from factledger.store.projections import slots_reached, target_of
 from factledger.verifier import VerifierKey
 
 CHUNK = 2_000  # events

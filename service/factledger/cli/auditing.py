@@ -12,11 +12,13 @@ import orjson
 import typer
 from rich.text import Text
 
+from factledger import receipts
 from factledger.auditing import Erasures, Leaves, Report, claim
 from factledger.cli import tables, terminal
+from factledger.cli.commands import Entity, Predicate
 from factledger.cli.commands import app as app
-from factledger.cli.options import Local, Where, spread, unfit
-from factledger.cli.reach import BehindServer, audited, opened, served, sign
+from factledger.cli.options import At, Local, Where, spread, unfit
+from factledger.cli.reach import BehindServer, audited, opened, reach, served, sign
 from factledger.core import encoding, events, merkle
 from factledger.verifier import VerifierKey
 
@@ -68,8 +70,18 @@ def verify(
         list[str] | None,
         typer.Option(metavar="VKEY", help="Checkpoints must be signed with this key; else with the ledger's own."),
     ] = None,
+    receipt: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", exists=True, dir_okay=False, help="Check this receipt instead, without any ledger."
+        ),
+    ] = None,
 ) -> int:
     """Check everything that is stored against the log, and the log against what was signed."""
+    if receipt is not None:
+        if checkpoint or where.server is not None or where.database is not None:
+            raise unfit("--receipt", "needs no ledger: it goes with --key alone")
+        return _verify_receipt(receipt, [_key(text) for text in key or ()], json=where.json)
     notes = {str(path): path.read_bytes() for path in checkpoint or ()}
     trusted = [_key(text) for text in key or ()]
     with terminal.progress("verifying", "events") as update:
@@ -90,6 +102,31 @@ def verify(
     else:
         _show(report, everything=where.server is None)
     return terminal.CORRUPT if report.count else 0
+
+
+@app.command()
+@spread
+def receipt(entity: Entity, predicate: Predicate, where: Where, at: At) -> None:
+    """Print a belief as JSON, with all events that it rests on and proofs, to be verified without the ledger."""
+    with reach(where) as ledger:
+        terminal.write_json(ledger.receipt(entity, predicate, at))
+
+
+def _verify_receipt(file: Path, trusted: Sequence[VerifierKey], *, json: bool) -> int:
+    proven = receipts.verify(file.read_bytes(), trusted)
+    if json:
+        terminal.write_json(orjson.dumps(proven.json()))
+        return 0
+    belief, checkpoint = proven.belief, proven.checkpoint
+    terminal.say(f"Verified a receipt of {proven.ledger}: {belief['entity']}, {belief['predicate']}.")
+    at = belief["coordinates"]
+    terminal.say(f"  at         {at['valid_at']}, as of size {at['at_size']}")
+    terminal.say(f"  believed   {terminal.shown(belief['sentence'])}")
+    terminal.say(f"  rests on   {tables.count(proven.count, 'event')}, each proven to be in the log")
+    terminal.say(f"  signed     {tables.count(checkpoint.size, 'event')}, by {proven.key}", wrap=False)
+    trust = "" if trusted else " It names its key itself: give the one that you trust with --key."
+    terminal.say(Text(f"The belief is what these events say.{trust}", style="green" if trusted else "yellow"))
+    return 0
 
 
 def _key(text: str) -> VerifierKey:

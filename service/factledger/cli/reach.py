@@ -45,6 +45,9 @@ class Reach(Protocol):
     def why(self, entity: str, predicate: str, at: At) -> bytes:
         """Return what a belief rests on."""
 
+    def receipt(self, entity: str, predicate: str, at: At) -> bytes:
+        """Return what a belief rests on, with proofs."""
+
     def history(self, entity: str, predicate: str | None, at: At, from_size: int, limit: int) -> bytes:
         """Return how belief changed."""
 
@@ -230,6 +233,10 @@ class InDatabase:
         """Return what a belief rests on."""
         return self._ledger.why(entity, predicate, at.question()).body
 
+    def receipt(self, entity: str, predicate: str, at: At) -> bytes:
+        """Return what a belief rests on, with proofs."""
+        return self._ledger.receipt(entity, predicate, at.question()).body
+
     def history(self, entity: str, predicate: str | None, at: At, from_size: int, limit: int) -> bytes:
         """Return how belief changed."""
         return self._ledger.history(entity, predicate, at.question(), from_size=from_size, limit=limit).body
@@ -309,6 +316,10 @@ class BehindServer:
     def why(self, entity: str, predicate: str, at: At) -> bytes:
         """Return what a belief rests on."""
         return self._get(_path(entity, "/why"), _of(predicate) | at.query())
+
+    def receipt(self, entity: str, predicate: str, at: At) -> bytes:
+        """Return what a belief rests on, with proofs."""
+        return self._get("/receipt", {"entity": entity, "predicate": predicate} | at.query())
 
     def history(self, entity: str, predicate: str | None, at: At, from_size: int, limit: int) -> bytes:
         """Return how belief changed."""

@@ -6,11 +6,11 @@ where well rated origins stand against many lesser ones. Source: belief.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from factledger.core.displacement import Displaced, sift
-from factledger.core.evidence import POSSIBLE, Evidence, Rules, Slot
+from factledger.core.evidence import POSSIBLE, STRENGTHS, Evidence, Rules, Slot
 from factledger.core.weighing import Standing, decide, slot_status, stance_score
 
 
@@ -36,6 +36,35 @@ class Belief:
     values: tuple[ValueBelief, ...] = ()
     superseded: tuple[Displaced, ...] = ()
     outdated: tuple[Displaced, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SlotBelief:
+    """A slot's belief with what `why` needs beside it."""
+
+    predicate: str
+    slot: Slot
+    belief: Belief
+    removed_by: Mapping[int, int]  # position not in force → position of what removed it
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """Read coordinates with everything pinned: the same coordinates have the same answer for ever."""
+
+    ledger: str
+    valid_at: int | None  # None where all of valid time is answered for
+    size: int
+    known_at: int | None  # when the last of those events was recorded
+    asserted_before: int | None
+    identity_at_size: int
+    method: str
+    when: str
+
+    @property
+    def weakest(self) -> int:
+        """Return the weakest strength that counts."""
+        return STRENGTHS.index(self.when)
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -311,6 +311,38 @@ class Context:
         return 1.0 if stated is None else float(stated)
 
 
+class Said(NamedTuple):
+    """What decides whether an assertion is in force: its posted ids, and when it was said."""
+
+    posted: Posted
+    asserted_at: int
+
+
+def removals(
+    said: Mapping[int, Said], removers: Mapping[int, Sequence[tuple[int, bool]]], context: Context, before: int | None
+) -> dict[int, int]:
+    """Return, of these assertions, those not in force, each with the first position that removes it.
+
+    `removers` names by target the positions of what is aimed at it, and whether that is a correction: those must be
+    among the assertions. One said at `before` or later corrects nothing.
+    """
+    standing: dict[int, bool] = {}
+    removed: dict[int, int] = {}
+    for position in sorted(said, reverse=True):  # whatever removes lies later than what it removes
+        posted, asserted_at = said[position]
+        found = [
+            remover
+            for remover, corrects in removers.get(position, ())
+            if (standing[remover] if corrects else remover not in context.dead)
+        ]
+        if (rule := context.bulk_retractions.remover(posted)) is not None:
+            found.append(rule)
+        if found:
+            removed[position] = min(found)
+        standing[position] = not found and (before is None or asserted_at < before)
+    return removed
+
+
 class ContextLog:
     """All context events of a ledger up to a size, and the contexts that follow from prefixes of it.
 
@@ -416,6 +448,12 @@ class ContextLog:
             ):
                 found.add(event.position)
         return sorted(found)
+
+    def judgements(self, positions: Collection[int]) -> Iterator[ContextEvent]:
+        """Yield those of the events at these positions that judge ids to be the same."""
+        for event in self._recorded:
+            if event.position in positions and event.type == events.IDENTITY and event.data["judgement"] == "same":
+                yield event
 
     def with_drafts(self, size: int, drafts: Sequence[ContextEvent], first_named: Mapping[str, Naming]) -> Context:
         """Return the context that would follow if these events were recorded at a size."""

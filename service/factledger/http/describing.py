@@ -35,6 +35,7 @@ _MODELS: tuple[type[BaseModel], ...] = (
     wire.PreviewAnswer,
     wire.Problem,
     wire.Ready,
+    wire.ReceiptAnswer,
     wire.Root,
     wire.StreamedLine,
     wire.StreamedSummary,

@@ -304,8 +304,8 @@ POSTED_BATCH: TypeAdapter[Any] = TypeAdapter(Annotated[list[PostedEvent], Field(
 POSTED_DATA: TypeAdapter[Any] = TypeAdapter(PostedData)
 
 
-class RecordedEvent(BaseModel):
-    """A recorded event: the CloudEvent that was posted, with what the ledger adds."""
+class SealedEvent(BaseModel):
+    """A recorded event as its proof is about it; its content may be left out together with its salt."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, str | bool | int]
@@ -319,6 +319,13 @@ class RecordedEvent(BaseModel):
     recordedat: str
     recordedby: str
     datasha256: Sha256 = Field(description="SHA-256 over the salt and the canonical bytes of `data`.")
+    datasalt: str | None = Field(None, description="32 random bytes in base64.")
+    data: dict[str, Any] | None = None
+
+
+class RecordedEvent(SealedEvent):
+    """A recorded event: the CloudEvent that was posted, with what the ledger adds."""
+
     datasalt: str = Field(description="32 random bytes in base64.")
     inforce: bool = Field(description="Whether nothing has taken it back, as of the read.")
     data: dict[str, Any]

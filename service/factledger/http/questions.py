@@ -247,6 +247,12 @@ class SlotQuery(BeliefQuery):
     predicate: Predicate
 
 
+class ReceiptQuery(SlotQuery):
+    """The read coordinates, and which predicate of which entity."""
+
+    entity: Id = Field(description="The entity's id.", examples=["person:amrullah-saleh"])
+
+
 class HistoryQuery(SlotsQuery):
     """The read coordinates, which predicate, and which page of the changes."""
 

@@ -28,11 +28,12 @@ from factledger.http.questions import (
     KnownQuery,
     LedgerName,
     Position,
+    ReceiptQuery,
     SlotQuery,
     SlotsQuery,
 )
 from factledger.http.service import serving
-from factledger.ledger import Answer, Ledger, State
+from factledger.ledger import SIGNED_WITHIN, Answer, Ledger, State
 from factledger.reading import Question
 
 STREAM_PAGE = 500
@@ -122,6 +123,35 @@ def why(request: Request, ledger: LedgerName, entity: EntityId, query: Annotated
         query,
         lambda opened, question: opened.why(entity, query.predicate, question, query.min_size),
     )
+
+
+@router.get(
+    "/receipt",
+    summary="A belief with its proofs",
+    responses={200: describing.answer("The receipt.", wire.ReceiptAnswer, headers="ETag Ledger-Size Cache-Control")},
+    openapi_extra=describing.BELIEF_READ,
+    tags=["Integrity"],
+)
+def receipt(request: Request, ledger: LedgerName, query: Annotated[ReceiptQuery, Query()]) -> Response:
+    """Return a belief, every event that it rests on, and the proof of each against one checkpoint.
+
+    `factledger verify --receipt` checks it without a server: signature, proofs, contents, and that the events make the
+    belief.
+    """
+    opened = serving(request).open(ledger)
+    question = query.question(request.headers)
+    waits = _WAITING.acquire(blocking=False)
+    patience = SIGNED_WITHIN if waits else 0
+    try:
+        answer = _asked(
+            opened,
+            query,
+            lambda: opened.receipt(query.entity, query.predicate, question, query.min_size, patience),
+        )
+    finally:
+        if waits:
+            _WAITING.release()
+    return _tagged(request, answer.body, answer.size, {"Vary": "Accept-Datetime", "Cache-Control": "no-cache"})
 
 
 @router.get(

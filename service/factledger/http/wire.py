@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from factledger.http.envelopes import Document, Quotation, RecordedEvent, Value
+from factledger.http.envelopes import Document, Quotation, RecordedEvent, SealedEvent, Value
 
 Status = Literal["accepted", "reported", "contested", "outweighed", "denied", "withdrawn", "unknown"]
 ValueStatus = Literal["accepted", "reported", "contested", "outweighed", "denied"]
@@ -408,6 +408,24 @@ class WhyAnswer(_BeliefAnswer):
     not_in_force: list[NotInForce]
     no_surety: list[Evidence]
     policy: AppliedPolicy
+
+
+class ProvenEvent(_Answer):
+    """An event that a belief rests on, and the proof that it is in the log."""
+
+    event: SealedEvent
+    hashes: list[str] = Field(description="From the leaf up, against the checkpoint's root (RFC 6962).")
+
+
+class ReceiptAnswer(_Answer):
+    """A belief, the events that it rests on, and their proofs against one checkpoint."""
+
+    type: Literal["factledger.receipt.v1"]
+    ledger: str
+    verifier_key: str = Field(description="Whose signature the checkpoint bears (C2SP vkey).")
+    checkpoint: str = Field(description="A signed note (C2SP tlog-checkpoint).")
+    belief: WhyAnswer
+    events: list[ProvenEvent] = Field(description="In order of their positions.")
 
 
 class InclusionAnswer(_Answer):

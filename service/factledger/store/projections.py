@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import Connection, delete, select, update
 
-from factledger.core import encoding, events, facts, times
-from factledger.core.context import ContextEvent
-from factledger.core.evidence import Assertion
+from factledger.core import encoding, events, facts
+from factledger.core.entries import Entry, Target, assertion_of, context_event
 from factledger.core.identity import Naming
 from factledger.store import schema
 from factledger.store.driver import Row, insert_new_rows, insert_rows
@@ -25,70 +23,12 @@ from factledger.store.lookups import Lookups, Slot, packed
 _NOWHERE = (None, None)
 
 
-class Target(NamedTuple):
-    """What a retraction or correction points at: a position and, if it is an assertion, its slot."""
-
-    position: int
-    type: str
-    slot: Slot | None
-
-
-class Entry(NamedTuple):
-    """A recorded event with its content parsed and its targets resolved: all that projecting needs."""
-
-    position: int
-    recorded_at: int
-    type: str
-    source: str
-    time: str | None
-    data: Mapping[str, Any]
-    targets: tuple[Target, ...] = ()
-
-
 def target_of(event: Recorded) -> Target:
     """Return a stored event as a target."""
     if event.type != events.ASSERTION:
         return Target(event.position, event.type, None)
     data = event.content()
     return Target(event.position, event.type, (data["subject"], data["predicate"]))
-
-
-def context_event(entry: Entry) -> ContextEvent | None:
-    """Return what an event adds to the context, or None: assertions, and retractions of assertions only."""
-    if entry.type == events.ASSERTION:
-        return None
-    beyond = tuple(target.position for target in entry.targets if target.slot is None)
-    if entry.type == events.RETRACTION and not beyond and "where" not in entry.data:
-        return None
-    return ContextEvent(entry.position, entry.type, entry.data, beyond)
-
-
-def assertion_of(entry: Entry) -> Assertion:
-    """Return an assertion as the projection keeps it."""
-    data, provenance = entry.data, entry.data["provenance"]
-    asserted_at = events.asserted_at(data, entry.time, entry.recorded_at)
-    span = times.resolve_span(data.get("valid"), asserted_at)
-    speakers = provenance.get("speakers")
-    return Assertion(
-        entry.position,
-        data.get("polarity", "affirms") == "affirms",
-        facts.value_key(data["value"]),
-        speakers[0] if speakers else provenance["outlet"],
-        provenance["outlet"],
-        entry.source,
-        asserted_at,
-        int(span.start_kind),
-        span.starts_earliest,
-        span.starts_latest,
-        int(span.end_kind),
-        span.ends_earliest,
-        span.ends_latest,
-        events.CERTAINTIES.index(data.get("certainty", "certain")),
-        float(data.get("confidence", 1)),
-        provenance.get("document", {}).get("uri"),
-        provenance.get("method", {}).get("run"),
-        data.get("valid"),
-    )
 
 
 class Known:

@@ -11,11 +11,12 @@ from collections.abc import Iterable, Sequence
 
 from factledger.core import events
 from factledger.core.context import ContextEvent
+from factledger.core.entries import Entry, assertion_of, context_event
 from factledger.core.evidence import Assertion
 from factledger.core.identity import Naming
 from factledger.store.engines import Connection
 from factledger.store.lookups import Lookups, Slot, SlotState
-from factledger.store.projections import Entry, assertion_of, context_event, slots_reached
+from factledger.store.projections import slots_reached
 
 
 class Supposition(Lookups):
