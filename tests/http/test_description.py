@@ -67,7 +67,7 @@ def test_it_describes_every_route_and_refusals_alone_as_problems(description: Ev
         for operation in path.values()
         if isinstance(operation, dict)
     ]
-    assert len(operations) == 19
+    assert len(operations) == 20
     assert len({operation["operationId"] for operation in operations}) == 19
     for operation in operations:
         assert operation["summary"]
