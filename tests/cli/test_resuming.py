@@ -119,7 +119,8 @@ def test_killed_at_a_random_line_and_run_again(target: tuple[tuple[str, str], Le
     assert told["rejected"] == len(bad(made))
     assert told["recorded"] + told["duplicate"] == len(good(made))
     assert told["size"] == ledger.size() == len(good(made))
-    assert b"Going on after" in err
+    # Killed before the first batch was answered as a whole, it has nothing to go on after.
+    assert (b"Going on after" in err) == bool(marked["files"])
     # One service over a database: two would each want to seal its log.
     with nullcontext(at[1]) if at[0] == "--server" else serving(_app(ledgers)) as url, Remote(url) as remote:
         assert [event["id"] for event in remote.events()] == good(made)
