@@ -16,8 +16,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from eventsourcing.application import Application
-from eventsourcing.domain import Aggregate, event
+try:
+    from eventsourcing.application import Application
+    from eventsourcing.domain import Aggregate, event
+except ModuleNotFoundError:  # for this comparison alone it is not worth a place among the dependencies
+    sys.exit("This benchmark needs one package more: uv pip install --python .venv 'eventsourcing[postgres]'")
 from sqlalchemy import make_url
 
 from benchmarks import _databases, _events
